@@ -1,0 +1,16 @@
+#include "train/commands.h"
+
+const weft_command weft_commands[] = {
+    {"train", "pretrain a model, or go on from its newest checkpoint", weft_cmd_train, true},
+    {"data", "make shards of tokens from text; statistics, verification, samples", weft_cmd_data, false},
+    {"tokenizer", "train a tokenizer, encode, decode", weft_cmd_tokenizer, false},
+    {"eval", "loss, perplexity and bits per byte on held-out text, by domain", weft_cmd_eval, true},
+    {"logprob", "log-probability of each token of given sequences", weft_cmd_logprob, false},
+    {"generate", "continue a text", weft_cmd_generate, false},
+    {"export", "write a checkpoint as a Hugging Face directory", weft_cmd_export, false},
+    {"import", "read a Hugging Face directory into a checkpoint", weft_cmd_import, false},
+    {"ckpt", "list and verify checkpoints", weft_cmd_ckpt, false},
+    {"plan", "parameters, caches and memory of a configuration", weft_cmd_plan, false},
+    {"config", "show a configuration, document every key", weft_cmd_config, false},
+};
+const int weft_commands_count = (int)(sizeof weft_commands / sizeof *weft_commands);
