@@ -31,7 +31,7 @@ typedef struct weft_conv {
     int64_t pos0;                     /* position in the sequence of row 0 of each b (context parallelism, decoding) */
     const weft_act *halo;             /* [B,K-1,E] the rows of x before pos0, oldest first, or NULL: zeros */
     weft_act *y;                      /* forward: [B*T,E] */
-    weft_act *halo_out;               /* forward: [B,K-1,E] last rows of (halo, x), for the next chunk, or NULL */
+    weft_act *halo_out;               /* forward: [B,K-1,E] last rows of (halo, x), for the next chunk, or NULL; may be halo */
     const weft_act *dy;               /* backward */
     weft_act *dx, *dhalo;             /* backward: assigned; dhalo [B,K-1,E] or NULL */
     weft_real *dw, *dbias;            /* backward: added; dbias NULL when bias is */
@@ -57,7 +57,7 @@ typedef struct weft_scan {
     weft_act *y;                        /* forward out, backward in: [B*T,E] before the gate */
     weft_act *out;                      /* forward: [B*T,E] */
     weft_real *states;                  /* forward out, backward in: weft_scan_states_size() elements, or NULL in forward: not saved */
-    weft_real *hT;                      /* forward: [B,E,N] state after the last row, or NULL */
+    weft_real *hT;                      /* forward: [B,E,N] state after the last row, or NULL; may be h0 */
     const weft_act *dout;               /* backward */
     const weft_real *dhT;               /* backward: [B,E,N] gradient of hT, or NULL: zeros */
     weft_act *du, *ddt, *dz, *dB, *dC;  /* backward: assigned */
@@ -173,6 +173,13 @@ typedef struct weft_ops {
      * All assigned. Rows in fixed order. */
     void (*router_stats)(weft_device *d, int64_t *counts, weft_real *prob_sum, weft_real *lse2_sum,
                          const weft_router *a);
+
+    /* Load-balance loss over L MoE layers taken together (Fedus et al., arXiv 2101.03961; Jamba concatenates the
+     * layers' tokens): f[s,x] = sum_l counts[l,s,x] / (L*M), P[x] = sum_l prob_sum[l,x] / (L*M);
+     *   *loss = X * sum_s sum_x f[s,x] * P[x];  dprob[x] = coef * X * sum_s f[s,x] / (L*M), the gradient of coef * loss
+     * by every row's probability of x. counts [L,k,X], prob_sum [L,X]: L results of router_stats. */
+    void (*moe_balance)(weft_device *d, weft_real *dprob, double *loss, const int64_t *counts,
+                        const weft_real *prob_sum, int64_t L, int64_t k, int64_t X, int64_t M, weft_real coef);
 
     /* Dispatch order: slots (m, s) sorted stably by expert. offsets[X+1]: first slot of each expert;
      * slot_of[M*k]: place of (m,s) in that order; row_of[M*k]: token m of each place. */

@@ -98,8 +98,11 @@ void weft_config_defaults(weft_config *c);
 weft_status weft_config_load(weft_config *c, const char *path);
 /* One "key=value" from the command line; `where` names the source in errors ("command line", "checkpoint"). */
 weft_status weft_config_override(weft_config *c, const char *assignment, const char *where);
-/* Derives patterns, checks every rule that joins several keys. Call once after load and overrides. */
+/* Derives the layers (mixer, ffn), checks the range of every key and every rule that joins several. Call after load and
+ * overrides; calling it again is harmless. */
 weft_status weft_config_finish(weft_config *c);
+/* Does train.recompute_layers name the layer ("" names all)? For a finished configuration. */
+bool weft_config_recomputes(const weft_config *c, int64_t layer);
 
 /* Defaults + file + overrides + finish. argv: remaining arguments, each "key=value". */
 weft_status weft_config_read(weft_config *c, const char *path, int argc, char **argv);

@@ -2,8 +2,10 @@
 #include "runtime/log.h"
 
 #include <mpi.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #if WEFT_REAL_IS_DOUBLE
 #define MPI_REAL_TYPE MPI_DOUBLE
@@ -51,6 +53,17 @@ const char *weft_world_library(void) {
     return text;
 }
 
+int weft_world_threads(const weft_world *w) {
+    cpu_set_t set;
+    const char *wanted = getenv("OMP_NUM_THREADS");
+    bool by_mpirun = getenv("OMPI_COMM_WORLD_SIZE") != NULL;
+    if (by_mpirun && !getenv("OMPI_MCA_hwloc_base_binding_policy") && sched_getaffinity(getppid(), sizeof set, &set) == 0)
+        (void)sched_setaffinity(0, sizeof set, &set);
+    if (wanted && atoi(wanted) > 0) return atoi(wanted);
+    int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    return cores > w->local_size ? cores / w->local_size : 1;
+}
+
 void weft_world_finalize(void) { MPI_Finalize(); }
 
 void weft_world_abort(int exit_code) {
@@ -59,10 +72,11 @@ void weft_world_abort(int exit_code) {
 }
 
 weft_status weft_world_agree(weft_status mine) {
-    int bad = mine != WEFT_OK, any = 0;
-    MPI_Allreduce(&bad, &any, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
-    if (!any) return WEFT_OK;
-    return bad ? mine : WEFT_EREMOTE;
+    int bad = mine != WEFT_OK ? g_world.rank : g_world.size, first = 0;
+    MPI_Allreduce(&bad, &first, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
+    weft_log_settle_held(first == g_world.rank);
+    if (first == g_world.size) return WEFT_OK;
+    return mine != WEFT_OK ? mine : WEFT_EREMOTE;
 }
 
 int weft_world_exit_code(int mine) {
@@ -136,13 +150,13 @@ done:
  * that is stated. */
 enum { PIECE = 1 << 20 };
 
-static int64_t share_of(int64_t n) { return (n + g_world.size - 1) / g_world.size; }
+static int64_t share_of(int64_t n, int ranks) { return (n + ranks - 1) / ranks; }
 
-size_t weft_world_sum_work(int64_t n) {
-    if (g_world.size == 1) return 0;
-    int64_t piece = n < PIECE ? n : PIECE, share = share_of(piece);
+size_t weft_world_sum_work(int64_t n, int ranks) {
+    if (ranks == 1) return 0;
+    int64_t piece = n < PIECE ? n : PIECE, share = share_of(piece, ranks);
     /* The padded piece, and the shares of all ranks. */
-    return (size_t)(2 * share * g_world.size) * sizeof(weft_real);
+    return (size_t)(2 * share * ranks) * sizeof(weft_real);
 }
 
 /* parts[r] (r < count) at stride `share`: sums them pairwise by rank number into parts[0]. */
@@ -157,10 +171,10 @@ static void tree_sum(weft_real *parts, int64_t share, int count) {
 
 void weft_world_sum_real(weft_real *x, int64_t n, void *work) {
     if (g_world.size == 1) return;
-    int64_t full = share_of(n < PIECE ? n : PIECE);
+    int64_t full = share_of(n < PIECE ? n : PIECE, g_world.size);
     weft_real *padded = work, *shares = padded + full * g_world.size;
     for (int64_t at = 0; at < n; at += PIECE) {
-        int64_t piece = n - at < PIECE ? n - at : PIECE, share = share_of(piece);
+        int64_t piece = n - at < PIECE ? n - at : PIECE, share = share_of(piece, g_world.size);
         memcpy(padded, x + at, (size_t)piece * sizeof *x);
         memset(padded + piece, 0, (size_t)(share * g_world.size - piece) * sizeof *x);
         MPI_Alltoall(padded, (int)share, MPI_REAL_TYPE, shares, (int)share, MPI_REAL_TYPE, MPI_COMM_WORLD);

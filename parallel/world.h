@@ -18,6 +18,10 @@ typedef struct weft_world {
 } weft_world;
 
 weft_status weft_world_init(int *argc, char ***argv, weft_world *w); /* collective; sets the log's rank */
+/* Host threads for this rank: OMP_NUM_THREADS if set, else this machine's cores over its ranks. mpirun binds each of
+ * one or two ranks to a single core unless told otherwise: without a binding policy of the user's, this first gives
+ * the rank the cores that mpirun itself may use. Call before the first parallel region. */
+int weft_world_threads(const weft_world *w);
 const char *weft_world_library(void); /* name and version of the MPI library */
 void weft_world_finalize(void);                                      /* collective */
 void weft_world_abort(int exit_code) __attribute__((noreturn));      /* ends every rank; for failures that one rank alone saw */
@@ -42,8 +46,8 @@ weft_status weft_world_gather_bytes(const void *mine, size_t bytes, char **all, 
 /* Sum of x over ranks, in place, the same bits on every rank whatever their number of threads. Elements are added
  * in a fixed binary tree over rank numbers: ((r0+r1)+(r2+r3))+..., so that the sum of 2^a ranks which each summed
  * 2^b leaves in the same tree equals the sum of one rank over 2^(a+b) leaves, bit for bit. `work` holds
- * weft_world_sum_work() bytes. Collective. */
+ * weft_world_sum_work(n, ranks of this job) bytes. Collective. */
 void weft_world_sum_real(weft_real *x, int64_t n, void *work);
-size_t weft_world_sum_work(int64_t n);
+size_t weft_world_sum_work(int64_t n, int ranks);
 
 #endif

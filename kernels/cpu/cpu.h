@@ -17,7 +17,7 @@
     X(linear_fwd) X(linear_dgrad) X(linear_wgrad) X(grouped_fwd) X(grouped_dgrad) X(grouped_wgrad)           \
     X(embedding_fwd) X(embedding_bwd) X(rmsnorm_fwd) X(rmsnorm_bwd) X(conv_fwd) X(conv_bwd) X(scan_fwd)      \
     X(scan_bwd) X(attention_fwd) X(attention_bwd) X(rope) X(swiglu_fwd) X(swiglu_bwd) X(router_fwd)          \
-    X(router_bwd) X(router_stats) X(moe_sort) X(gather_rows) X(gather_rows_bwd) X(moe_combine)               \
+    X(router_bwd) X(router_stats) X(moe_balance) X(moe_sort) X(gather_rows) X(gather_rows_bwd) X(moe_combine)               \
     X(moe_combine_bwd) X(cross_entropy) X(add) X(axpy) X(zero) X(copy) X(copy_rows) X(sumsq) X(sumsq_act)    \
     X(add_real) X(adamw)
 

@@ -11,6 +11,7 @@ static struct {
     weft_log_level level;
     int rank, size;
     bool replicated;
+    char held[4224];
     void (*before_line)(void);
     pthread_mutex_t lock;
 } g_log = {.level = WEFT_LOG_INFO, .rank = 0, .size = 1, .lock = PTHREAD_MUTEX_INITIALIZER};
@@ -19,10 +20,16 @@ static void emit(weft_log_level level, const char *fmt, va_list ap) {
     static const char *const names[] = {"debug", "info", "warning", "error"};
     char text[4096];
     if (level < g_log.level) return;
-    if (g_log.rank != 0 && (level < WEFT_LOG_WARNING || g_log.replicated)) return;
+    bool hold = g_log.rank != 0 && g_log.replicated;
+    if (g_log.rank != 0 && (level < WEFT_LOG_WARNING || (hold && level < WEFT_LOG_ERROR))) return;
     int n = vsnprintf(text, sizeof text, fmt, ap);
     if (n >= (int)sizeof text) memcpy(text + sizeof text - 4, "...", 4);
     pthread_mutex_lock(&g_log.lock);
+    if (hold) {
+        snprintf(g_log.held, sizeof g_log.held, "weft: [rank %d] error: %s\n", g_log.rank, text);
+        pthread_mutex_unlock(&g_log.lock);
+        return;
+    }
     if (g_log.before_line) g_log.before_line();
     /* One write per line: the lines of several ranks do not mix. */
     char line[4224];
@@ -69,6 +76,16 @@ int weft_status_exit_code(weft_status status) {
     case WEFT_ESTOPPED: return 75;
     default: return 1;
     }
+}
+
+void weft_log_settle_held(bool print) {
+    pthread_mutex_lock(&g_log.lock);
+    if (print && *g_log.held) {
+        fputs(g_log.held, stderr);
+        fflush(stderr);
+    }
+    g_log.held[0] = '\0';
+    pthread_mutex_unlock(&g_log.lock);
 }
 
 void weft_log_set_level(weft_log_level level) { g_log.level = level; }

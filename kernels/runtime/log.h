@@ -15,8 +15,10 @@ void weft_log_set_level(weft_log_level level); /* lines below it are dropped; de
 void weft_log_set_rank(int rank, int size);    /* info lines come from rank 0 only */
 
 /* While on, every rank runs the same code on the same input (parsing the configuration, say), so a failure
- * occurs on all of them: only rank 0 prints it. */
+ * occurs on all of them: only rank 0 prints it. The other ranks hold their last error back; weft_world_agree lets the
+ * lowest failing rank print it when rank 0 has not failed. */
 void weft_log_replicated(bool on);
+void weft_log_settle_held(bool print); /* prints the error held back, if any, or forgets it */
 
 /* Called before each log line, so that a progress bar can clear its line. NULL for none. */
 void weft_log_set_hook(void (*before_line)(void));

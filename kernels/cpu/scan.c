@@ -1,0 +1,123 @@
+/* Selective scan, forward. */
+#include "cpu/scan.h"
+
+#include <omp.h>
+
+typedef weft_real buffer[WEFT_SCAN_CHUNK * SCAN_WIDTH];
+
+/* delta = softplus(dt + bias), x = delta * u. */
+static void prepare(weft_real *delta, weft_real *x, const weft_scan *a, int64_t row0, int64_t rows, int64_t e0,
+                    int64_t width) {
+    const weft_real *u = a->u, *dt = a->dt;
+    for (int64_t t = 0; t < rows; t++) {
+        const weft_real *ut = u + (row0 + t) * a->ldu + e0, *dtt = dt + (row0 + t) * a->lddt + e0;
+        V_LOOP(e, n, width, {
+            vreal v = v_softplus(v_load_n(dtt + e, n) + v_load_n(a->dt_bias + e0 + e, n));
+            v_store(delta + t * SCAN_WIDTH + e, v);
+            v_store(x + t * SCAN_WIDTH + e, v * v_load_n(ut + e, n));
+        });
+    }
+}
+
+/* y = (sum over n, given) + D u; out = y silu(z). */
+static void finish(const weft_real *sum, const weft_scan *a, int64_t row0, int64_t rows, int64_t e0, int64_t width) {
+    const weft_real *u = a->u, *z = a->z;
+    weft_real *y = a->y, *out = a->out;
+    for (int64_t t = 0; t < rows; t++) {
+        const weft_real *ut = u + (row0 + t) * a->ldu + e0, *zt = z + (row0 + t) * a->ldz + e0;
+        weft_real *yt = y + (row0 + t) * a->ldy + e0, *outt = out + (row0 + t) * a->ldy + e0;
+        V_LOOP(e, n, width, {
+            vreal v = v_load(sum + t * SCAN_WIDTH + e) + v_load_n(a->D + e0 + e, n) * v_load_n(ut + e, n);
+            vreal gate = v_load_n(zt + e, n);
+            v_store_n(yt + e, v, n);
+            v_store_n(outt + e, v * gate * v_sigmoid(gate), n);
+        });
+    }
+}
+
+/* The recurrence of one vector of channels for `count` states (a constant where inlined) over a chunk. h and A2 are
+ * [count][VLEN]; Bm and Cm point to the first of the states in the chunk's first token. `sum` is added to unless
+ * `first`. */
+V_INLINE void recur(const int count, weft_real *h, const weft_real *A2, const weft_real *delta, const weft_real *x,
+                    const weft_real *Bm, const weft_real *Cm, int64_t ldbc, const bool *reset, int64_t rows,
+                    weft_real *sum, bool first) {
+    vreal state[8];
+    V_UNROLL(8)
+    for (int i = 0; i < count; i++) state[i] = v_load(h + i * VLEN);
+    for (int64_t t = 0; t < rows; t++) {
+        const vreal dl = v_load(delta + t * SCAN_WIDTH), xt = v_load(x + t * SCAN_WIDTH);
+        vreal even = first ? v_set1(0) : v_load(sum + t * SCAN_WIDTH), odd = v_set1(0);
+        if (reset[t]) {
+            V_UNROLL(8)
+            for (int i = 0; i < count; i++) state[i] = v_set1(0);
+        }
+        V_UNROLL(8)
+        for (int i = 0; i < count; i++) {
+            state[i] = scan_decay(dl * v_load(A2 + i * VLEN)) * state[i] + xt * v_set1(Bm[t * ldbc + i]);
+            if (i % 2)
+                odd += state[i] * v_set1(Cm[t * ldbc + i]);
+            else
+                even += state[i] * v_set1(Cm[t * ldbc + i]);
+        }
+        v_store(sum + t * SCAN_WIDTH, even + odd);
+    }
+    V_UNROLL(8)
+    for (int i = 0; i < count; i++) v_store(h + i * VLEN, state[i]);
+}
+
+static void recur_all(weft_real *h, const weft_real *A2, const weft_real *delta, const weft_real *x,
+                      const weft_real *Bm, const weft_real *Cm, int64_t ldbc, int64_t N, const bool *reset,
+                      int64_t rows, weft_real *sum) {
+    int64_t n = 0;
+    for (; n + 8 <= N; n += 8)
+        recur(8, h + n * VLEN, A2 + n * VLEN, delta, x, Bm + n, Cm + n, ldbc, reset, rows, sum, n == 0);
+    for (; n + 2 <= N; n += 2)
+        recur(2, h + n * VLEN, A2 + n * VLEN, delta, x, Bm + n, Cm + n, ldbc, reset, rows, sum, n == 0);
+    if (n < N) recur(1, h + n * VLEN, A2 + n * VLEN, delta, x, Bm + n, Cm + n, ldbc, reset, rows, sum, n == 0);
+}
+
+static void save_states(weft_real *states, const weft_real *h, int64_t lanes, int64_t N) {
+    for (int64_t n = 0; n < N; n++) v_store_n(states + n * lanes, v_load(h + n * VLEN), lanes);
+}
+
+/* One sequence, channels e0 .. e0 + width. h and A2 are workspace of SCAN_WIDTH * N each. */
+static void scan_piece(const weft_scan *a, int64_t b, int64_t e0, int64_t width, weft_real *h, weft_real *A2) {
+    const int64_t N = a->N;
+    buffer delta, x, sum;
+    bool reset[WEFT_SCAN_CHUNK];
+    scan_load_A(A2, a, e0, width);
+    memset(h, 0, (size_t)(SCAN_WIDTH * N) * sizeof *h);
+    for (int64_t e = 0; e < width && a->h0; e += VLEN)
+        scan_to_lanes(h + e * N, a->h0 + (b * a->E + e0 + e) * N, scan_min(VLEN, width - e), N);
+    for (int64_t t0 = 0; t0 < a->T; t0 += WEFT_SCAN_CHUNK) {
+        const int64_t rows = scan_min(WEFT_SCAN_CHUNK, a->T - t0), row0 = b * a->T + t0;
+        const weft_real *Bm = (const weft_real *)a->Bm + row0 * a->ldbc, *Cm = (const weft_real *)a->Cm + row0 * a->ldbc;
+        scan_resets(reset, a, b, t0, rows);
+        prepare(delta, x, a, row0, rows, e0, width);
+        for (int64_t e = 0; e < width; e += VLEN) {
+            if (a->states)
+                save_states(a->states + scan_state_at(a, b, t0 / WEFT_SCAN_CHUNK, e0 + e), h + e * N,
+                            scan_min(VLEN, width - e), N);
+            recur_all(h + e * N, A2 + e * N, delta + e, x + e, Bm, Cm, a->ldbc, N, reset, rows, sum + e);
+        }
+        finish(sum, a, row0, rows, e0, width);
+    }
+    for (int64_t e = 0; e < width && a->hT; e += VLEN)
+        scan_from_lanes(a->hT + (b * a->E + e0 + e) * N, h + e * N, scan_min(VLEN, width - e), N);
+}
+
+void CPU_OP(scan_fwd)(weft_device *d, const weft_scan *a) {
+    const int64_t groups = (a->E + SCAN_WIDTH - 1) / SCAN_WIDTH, size = SCAN_WIDTH * a->N;
+    const int threads = cpu_team(d, a->B * a->T * a->E * a->N / 4);
+    size_t mark = weft_arena_mark(&d->act);
+    weft_real *work = weft_arena_push(&d->act, (size_t)(d->threads * 2 * size) * sizeof *work);
+    if (!d->dry) {
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+        for (int64_t task = 0; task < a->B * groups; task++) {
+            weft_real *h = work + omp_get_thread_num() * 2 * size;
+            const int64_t e0 = task % groups * SCAN_WIDTH;
+            scan_piece(a, task / groups, e0, scan_min(SCAN_WIDTH, a->E - e0), h, h + size);
+        }
+    }
+    weft_arena_release(&d->act, mark);
+}

@@ -1,0 +1,84 @@
+/* Products of small matrices that lie in cache, on the calling thread: what attention and thin linear layers are
+ * made of, where a BLAS call would spend its time on packing.
+ *
+ *   C[m,n] = op(A) B (+ C if add), C and B row-major, op(A) = A [m,k] or, with trans, the transpose of A [k,m].
+ *
+ * B's rows are read as vectors, A's elements are broadcast; an accumulator holds TILE_M x 2 vectors of C. */
+#ifndef WEFT_CPU_TILE_H
+#define WEFT_CPU_TILE_H
+
+#include "cpu/vec.h"
+
+#include <stdbool.h>
+
+/* As many accumulators as the registers hold beside two vectors of B. */
+#if VBYTES == 64
+#define TILE_M 8
+#else
+#define TILE_M 6
+#endif
+
+/* mr x nv vectors of C; only the first `lanes` lanes of the last vector count. mr, nv and (mostly) lanes are
+ * constants where this is inlined. */
+V_INLINE void tile_block(const int mr, const int nv, const int64_t lanes, const bool trans, int64_t k,
+                         const weft_real *a, int64_t lda, const weft_real *b, int64_t ldb, weft_real *c, int64_t ldc,
+                         bool add) {
+    vreal acc[TILE_M][2];
+    V_UNROLL(8)
+    for (int r = 0; r < mr; r++) V_UNROLL(2) for (int v = 0; v < nv; v++) acc[r][v] = v_set1(0);
+    for (int64_t p = 0; p < k; p++) {
+        vreal row[2];
+        row[0] = v_load_n(b + p * ldb, nv == 1 ? lanes : VLEN);
+        if (nv == 2) row[1] = v_load_n(b + p * ldb + VLEN, lanes);
+        V_UNROLL(8)
+        for (int r = 0; r < mr; r++) {
+            vreal x = v_set1(trans ? a[p * lda + r] : a[r * lda + p]);
+            V_UNROLL(2)
+            for (int v = 0; v < nv; v++) acc[r][v] += x * row[v];
+        }
+    }
+    V_UNROLL(8)
+    for (int r = 0; r < mr; r++) {
+        V_UNROLL(2)
+        for (int v = 0; v < nv; v++) {
+            int64_t n = v == nv - 1 ? lanes : VLEN;
+            weft_real *out = c + r * ldc + v * VLEN;
+            v_store_n(out, add ? v_load_n(out, n) + acc[r][v] : acc[r][v], n);
+        }
+    }
+}
+
+/* All rows of one panel of C's columns. */
+V_INLINE void tile_panel(const int nv, const int64_t lanes, const bool trans, int64_t m, int64_t k,
+                         const weft_real *a, int64_t lda, const weft_real *b, int64_t ldb, weft_real *c, int64_t ldc,
+                         bool add) {
+    const int64_t step = trans ? 1 : lda;
+    int64_t i = 0;
+    for (; i + TILE_M <= m; i += TILE_M)
+        tile_block(TILE_M, nv, lanes, trans, k, a + i * step, lda, b, ldb, c + i * ldc, ldc, add);
+    for (; i + 2 <= m; i += 2) tile_block(2, nv, lanes, trans, k, a + i * step, lda, b, ldb, c + i * ldc, ldc, add);
+    if (i < m) tile_block(1, nv, lanes, trans, k, a + i * step, lda, b, ldb, c + i * ldc, ldc, add);
+}
+
+V_INLINE void tile_gemm(const bool trans, int64_t m, int64_t n, int64_t k, const weft_real *a, int64_t lda,
+                        const weft_real *b, int64_t ldb, weft_real *c, int64_t ldc, bool add) {
+    int64_t j = 0;
+    for (; j + 2 * VLEN <= n; j += 2 * VLEN)
+        tile_panel(2, VLEN, trans, m, k, a, lda, b + j, ldb, c + j, ldc, add);
+    for (; j + VLEN <= n; j += VLEN) tile_panel(1, VLEN, trans, m, k, a, lda, b + j, ldb, c + j, ldc, add);
+    if (j < n) tile_panel(1, n - j, trans, m, k, a, lda, b + j, ldb, c + j, ldc, add);
+}
+
+/* out[k, n] = transpose of rows [n, k] (stride ld) times scale; out's columns from n up to `width` are set to 0. */
+V_INLINE void tile_transpose(weft_real *out, int64_t width, const weft_real *rows, int64_t ld, int64_t n, int64_t k,
+                             weft_real scale) {
+    for (int64_t j0 = 0; j0 < n; j0 += VLEN) {
+        const int64_t count = n - j0 < VLEN ? n - j0 : VLEN;
+        for (int64_t p = 0; p < k; p++)
+            for (int64_t j = 0; j < count; j++) out[p * width + j0 + j] = rows[(j0 + j) * ld + p] * scale;
+    }
+    for (int64_t p = 0; p < k && n < width; p++)
+        memset(out + p * width + n, 0, (size_t)(width - n) * sizeof *out);
+}
+
+#endif

@@ -1,0 +1,109 @@
+/* A block is one residual branch: x <- x + f(RMSNorm(x)), where f is of some kind: attention, Mamba, dense MLP or
+ * mixture of experts. A layer of Jamba is a mixer block and a feed-forward block.
+ *
+ * Each kind is one file: it declares its parameters, runs forward, saving on the device's arena what backward needs,
+ * and runs backward. There is no autograd; buffers have names. */
+#ifndef WEFT_BLOCK_H
+#define WEFT_BLOCK_H
+
+#include "model/config.h"
+#include "model/params.h"
+#include "ops.h"
+
+typedef struct weft_block weft_block;
+typedef struct weft_pass weft_pass;
+
+/* State of one block while tokens are generated one by one (B = 1). */
+typedef struct weft_block_cache {
+    weft_act *k, *v;        /* attention: [capacity, G*d] */
+    weft_act *conv;         /* Mamba: [K-1, E] */
+    weft_real *state;       /* Mamba: [E, N] */
+} weft_block_cache;
+
+typedef struct weft_block_kind {
+    const char *name;       /* "attention" */
+    const char *norm;       /* name of the norm before it: "input_layernorm" */
+    /* Adds this block's rows to the table and remembers where they lie. */
+    void (*declare)(weft_block *b, const weft_model_config *c, weft_params *p);
+    /* out [M,D] = f(x), x [M,D] normalised. With s->training, pushes what backward needs onto s->dev->act and leaves
+     * it there; otherwise leaves nothing. out NULL: recomputation, only what is saved is wanted. */
+    void (*forward)(weft_block *b, weft_pass *s, weft_act *out, const weft_act *x);
+    /* dx [M,D] = (df/dx)^T dout, assigned; parameter gradients are added. Reads what forward saved. */
+    void (*backward)(weft_block *b, weft_pass *s, weft_act *dx, const weft_act *dout, const weft_act *x);
+    /* Pushes an empty cache for `capacity` tokens onto `a`. NULL: needs none. */
+    void (*cache)(const weft_block *b, weft_block_cache *cache, weft_arena *a, int64_t capacity, weft_dtype act);
+    /* Multiply-adds x 2 of one token's forward pass in matrix products, at sequence length T (mean over positions). */
+    double (*flops)(const weft_block *b, int64_t T);
+} weft_block_kind;
+
+extern const weft_block_kind weft_block_attention, weft_block_mamba, weft_block_mlp, weft_block_moe;
+
+/* What a pass over a microbatch needs. */
+struct weft_pass {
+    weft_device *dev;
+    const weft_real *params; /* flat */
+    weft_real *grads;        /* flat; NULL in a forward-only pass */
+    int64_t B, T, M;         /* sequences, tokens each, B*T */
+    const int32_t *doc_start; /* [M] or NULL: see ops.h */
+    int64_t pos0;             /* position of the first token (decoding) */
+    bool training;
+    bool recomputing;               /* the forward pass of a block is run again: statistics are not */
+    weft_block_cache *caches;       /* one a block, or NULL */
+    /* Router statistics of the MoE blocks, in order: counts [L,k,X], prob_sum [L,X], lse2 [L]. */
+    int64_t *moe_counts;
+    weft_real *moe_prob_sum, *moe_lse2;
+    weft_real *moe_dprob; /* [X] gradient of the load-balance loss by every row of p */
+    weft_real moe_dlse2;  /* coefficient of the z-loss */
+};
+
+struct weft_block {
+    const weft_block_kind *kind;
+    const weft_model_config *config;
+    const weft_params *table;
+    int64_t layer, index;   /* layer number; number among all blocks */
+    int64_t moe_index;      /* number among the MoE blocks */
+    bool recompute;
+    int64_t norm;           /* row of the norm's weight */
+    int64_t row[16];        /* rows of the parameters, by the kind's own enum */
+    void *saved[16];        /* buffers on the arena between forward and backward, by the kind's own enum */
+    /* of the model */
+    weft_act *h, *y, *delta; /* residual stream before the block, normalised; the block's output (activation loss) */
+    weft_real *rstd;
+    size_t mark;             /* the arena's top before the block's first buffer */
+};
+
+/* Parameters and gradients of row i. */
+static inline const weft_act *weft_weight(const weft_block *b, const weft_pass *s, int i) {
+    return s->params + b->table->rows[b->row[i]].offset;
+}
+static inline const weft_real *weft_weight_real(const weft_block *b, const weft_pass *s, int i) {
+    return s->params + b->table->rows[b->row[i]].offset;
+}
+static inline weft_real *weft_grad(const weft_block *b, const weft_pass *s, int i) {
+    return s->grads ? s->grads + b->table->rows[b->row[i]].offset : NULL;
+}
+
+static inline weft_act *weft_push_act(const weft_pass *s, int64_t n) {
+    return weft_arena_push(&s->dev->act, (size_t)n * weft_dtype_size(s->dev->act_dtype));
+}
+static inline weft_real *weft_push_real(const weft_pass *s, int64_t n) {
+    return weft_arena_push(&s->dev->act, (size_t)n * sizeof(weft_real));
+}
+static inline weft_act *weft_at(const weft_pass *s, weft_act *p, int64_t n) {
+    return weft_act_at(p, s->dev->act_dtype, n);
+}
+static inline const weft_act *weft_cat(const weft_pass *s, const weft_act *p, int64_t n) {
+    return weft_act_cat(p, s->dev->act_dtype, n);
+}
+
+/* Builds a row; the Hugging Face tensor is "model." + name + ".weight" unless told otherwise afterwards. */
+weft_param weft_param_make(const char *name, int ndim, const int64_t *shape, weft_init init, double scale);
+/* The common case: a matrix [rows, cols] split over tp along `dim`. */
+weft_param weft_param_matrix(int64_t layer, const char *name, int64_t rows, int64_t cols, int split_dim, double scale);
+weft_param weft_param_vector(int64_t layer, const char *name, int64_t n, weft_init init);
+/* Makes the row `part` of a Hugging Face tensor of `rows` rows in all, starting at `row`. */
+void weft_param_hf_part(weft_param *p, const char *hf_name, int64_t row, int64_t rows);
+/* Standard deviation of projections that write into the residual stream: init_range / sqrt(2 * layers). */
+double weft_residual_scale(const weft_model_config *c);
+
+#endif

@@ -1,0 +1,121 @@
+#include "train/modelfile.h"
+#include "runtime/log.h"
+#include "train/checkpoint.h"
+#include "train/hf.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static bool exists(const char *fmt, const char *dir) {
+    char path[WEFT_PATH_SIZE];
+    struct stat info;
+    snprintf(path, sizeof path, fmt, dir);
+    return stat(path, &info) == 0;
+}
+
+/* Parameters in an arena of their own. */
+static weft_status make_model(weft_modelfile *f, const weft_world *w) {
+    WEFT_TRY(weft_model_build(&f->model, &f->config.model, WEFT_RECOMPUTE_NONE, ""));
+    WEFT_TRY(weft_device_open_cpu(&f->device));
+    f->device.threads = weft_world_threads(w);
+    size_t bytes = (size_t)f->model.table.flat * sizeof(weft_real);
+    WEFT_TRY(weft_arena_init(&f->arena, "parameter", bytes));
+    f->params = weft_arena_push(&f->arena, bytes);
+    return WEFT_OK;
+}
+
+static weft_status load_params(weft_modelfile *f, const weft_world *w) {
+    const weft_params *p = &f->model.table;
+    weft_fragment *fragments = calloc((size_t)p->count, sizeof *fragments);
+    char(*names)[WEFT_PARAM_NAME + 16] = calloc((size_t)p->count, sizeof *names);
+    weft_status st = fragments && names ? WEFT_OK : weft_fail(WEFT_ENOMEM, "no memory to list %lld tensors", (long long)p->count);
+    WEFT_GOTO(st, done, weft_world_agree(st));
+    for (int64_t i = 0; i < p->count; i++) {
+        const weft_param *row = &p->rows[i];
+        snprintf(names[i], sizeof names[i], "param/%s", row->name);
+        fragments[i] = (weft_fragment){.name = names[i], .dtype = WEFT_REAL_DTYPE, .ndim = row->ndim, .data = f->params + row->offset};
+        for (int d = 0; d < row->ndim; d++) fragments[i].shape[d] = fragments[i].extent[d] = row->shape[d];
+    }
+    st = weft_ckpt_load(w, f->path, fragments, p->count);
+done:
+    free(names);
+    free(fragments);
+    return st;
+}
+
+static weft_status open_checkpoint(weft_modelfile *f, const weft_world *w) {
+    weft_ckpt_state state = {0};
+    WEFT_TRY(weft_ckpt_read_state(w, f->path, &state));
+    f->step = state.step;
+    f->tokenizer_digest = state.tokenizer;
+    weft_config_defaults(&f->config);
+    weft_status st = weft_config_parse(&f->config, state.config_yaml, strlen(state.config_yaml), f->path);
+    weft_ckpt_state_free(&state);
+    if (st == WEFT_OK) st = weft_config_finish(&f->config);
+    if (st == WEFT_OK) st = make_model(f, w);
+    WEFT_TRY(weft_world_agree(st));
+    return load_params(f, w);
+}
+
+static weft_status open_hf(weft_modelfile *f, const weft_world *w) {
+    f->is_hf = true;
+    weft_config_defaults(&f->config);
+    WEFT_TRY(weft_hf_read_config(f->path, &f->config));
+    WEFT_TRY(make_model(f, w));
+    return weft_hf_read_weights(f->path, &f->model.table, f->params);
+}
+
+weft_status weft_modelfile_open(weft_modelfile *f, const weft_world *w, const char *path) {
+    weft_status st;
+    memset(f, 0, sizeof *f);
+    snprintf(f->path, sizeof f->path, "%s", path);
+    if (exists("%s/MANIFEST", path)) {
+        st = open_checkpoint(f, w);
+    } else if (exists("%s/checkpoints", path)) {
+        bool found = false;
+        st = weft_ckpt_find(w, path, &found, f->path, sizeof f->path);
+        if (st == WEFT_OK && !found) st = weft_fail(WEFT_EINPUT, "%s: holds no checkpoint yet", path);
+        if (st == WEFT_OK) st = open_checkpoint(f, w);
+    } else if (weft_hf_is_dir(path)) {
+        weft_log_replicated(true);
+        st = weft_world_agree(open_hf(f, w));
+        weft_log_replicated(false);
+    } else {
+        weft_log_replicated(true);
+        st = weft_world_agree(weft_fail(WEFT_EINPUT, "%s: no model here: neither a run directory, nor a checkpoint (MANIFEST), nor a Hugging Face directory (config.json)", path));
+        weft_log_replicated(false);
+    }
+    if (st == WEFT_OK && exists("%s/tokenizer.model", f->path)) snprintf(f->tokenizer, sizeof f->tokenizer, "%.4000s/tokenizer.model", f->path);
+    if (st != WEFT_OK) weft_modelfile_close(f);
+    return st;
+}
+
+void weft_modelfile_close(weft_modelfile *f) {
+    weft_model_free(&f->model);
+    weft_device_close(&f->device);
+    weft_arena_destroy(&f->arena);
+    memset(f, 0, sizeof *f);
+}
+
+weft_status weft_modelfile_tokenizer(const weft_modelfile *f, weft_tokenizer **out) {
+    if (!*f->tokenizer) WEFT_FAIL(WEFT_EINPUT, "%s: holds no tokenizer.model (trained on random tokens?)", f->path);
+    weft_tokenizer *t = NULL;
+    WEFT_TRY(weft_tokenizer_open(&t, f->tokenizer));
+    if (weft_tokenizer_vocab_size(t) != f->config.model.vocab_size) {
+        weft_status st = weft_fail(WEFT_EINPUT, "%s: has %lld tokens, the model has %lld", f->tokenizer,
+                                   (long long)weft_tokenizer_vocab_size(t), (long long)f->config.model.vocab_size);
+        weft_tokenizer_close(t);
+        return st;
+    }
+    *out = t;
+    return WEFT_OK;
+}
+
+weft_status weft_modelfile_size(weft_modelfile *f, int64_t B, int64_t T) {
+    weft_microbatch mb = {.B = B, .T = T};
+    WEFT_TRY(weft_device_measure(&f->device));
+    weft_model_losses(&f->model, &f->device, f->params, &mb, f->config.train.loss_chunk, NULL);
+    return weft_device_size(&f->device, f->device.act.peak);
+}

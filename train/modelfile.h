@@ -1,0 +1,35 @@
+/* A trained model from wherever it lies: a run directory (its newest checkpoint), a checkpoint, or a Hugging Face
+ * directory. For eval, logprob, generate, export. */
+#ifndef WEFT_MODELFILE_H
+#define WEFT_MODELFILE_H
+
+#include "data/tokenizer.h"
+#include "model/config.h"
+#include "model/model.h"
+#include "parallel/world.h"
+#include "train/fsutil.h"
+
+typedef struct weft_modelfile {
+    char path[WEFT_PATH_SIZE];      /* the checkpoint or directory that was read */
+    char tokenizer[WEFT_PATH_SIZE]; /* its tokenizer.model, "" when there is none */
+    weft_hash128 tokenizer_digest;  /* of the checkpoint; zero: unknown */
+    bool is_hf;
+    int64_t step;                   /* of the checkpoint; 0 for a Hugging Face directory */
+    weft_config config;
+    weft_model model;
+    weft_device device;
+    weft_arena arena;
+    weft_real *params;
+} weft_modelfile;
+
+/* Collective. Reads weights and configuration and opens the device; its arena is left to the caller to size. */
+weft_status weft_modelfile_open(weft_modelfile *f, const weft_world *w, const char *path);
+void weft_modelfile_close(weft_modelfile *f); /* also of a zeroed struct */
+
+/* Opens the model's tokenizer; fails with advice when it has none or of another vocabulary size. */
+weft_status weft_modelfile_tokenizer(const weft_modelfile *f, weft_tokenizer **out);
+
+/* Sizes the device's arena for forward passes of B sequences of T tokens, and for reading logits. */
+weft_status weft_modelfile_size(weft_modelfile *f, int64_t B, int64_t T);
+
+#endif

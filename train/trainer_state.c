@@ -1,0 +1,133 @@
+/* The trainer's tensors and counters as a checkpoint sees them. */
+#include "runtime/log.h"
+#include "train/trainer.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct tensor_list {
+    weft_fragment *fragments;
+    char (*names)[WEFT_PARAM_NAME + 16];
+    int64_t count;
+} tensor_list;
+
+static void list_free(tensor_list *l) {
+    free(l->fragments);
+    free(l->names);
+}
+
+/* Parameters and both moments of every row. All ranks hold all of them: when saving, rank r passes the rows whose
+ * number is r modulo the ranks, so that each is written once and the work is shared. */
+static weft_status list_tensors(const weft_trainer *t, bool share, tensor_list *out) {
+    const weft_params *p = &t->model.table;
+    const char *const kinds[] = {"param", "adam_m", "adam_v"};
+    weft_real *const flats[] = {t->params, t->adam_m, t->adam_v};
+    *out = (tensor_list){.fragments = calloc((size_t)(3 * p->count), sizeof *out->fragments),
+                         .names = calloc((size_t)(3 * p->count), sizeof *out->names)};
+    if (!out->fragments || !out->names) {
+        list_free(out);
+        WEFT_FAIL(WEFT_ENOMEM, "no memory to list %lld tensors", (long long)p->count);
+    }
+    for (int k = 0; k < 3; k++)
+        for (int64_t i = 0; i < p->count; i++) {
+            const weft_param *row = &p->rows[i];
+            if (share && i % t->world.size != t->world.rank) continue;
+            weft_fragment *f = &out->fragments[out->count];
+            char *name = out->names[out->count++];
+            snprintf(name, sizeof *out->names, "%s/%s", kinds[k], row->name);
+            *f = (weft_fragment){.name = name, .dtype = WEFT_REAL_DTYPE, .ndim = row->ndim, .data = flats[k] + row->offset};
+            for (int d = 0; d < row->ndim; d++) f->shape[d] = f->extent[d] = row->shape[d];
+        }
+    return WEFT_OK;
+}
+
+weft_status weft_trainer_save(weft_trainer *t, const weft_loader *loader, const char *run) {
+    const weft_config *c = t->config;
+    weft_ckpt_state state = {.step = t->step, .samples = t->samples, .tokens = t->tokens, .seed = (uint64_t)c->seed,
+                             .tokenizer = weft_loader_tokenizer_digest(loader), .data = weft_loader_content_digest(loader),
+                             .config_yaml = weft_config_to_yaml(c)};
+    const char *tokenizer = weft_loader_tokenizer_path(loader);
+    weft_ckpt_options options = {.keep = c->checkpoint.keep, .keep_every = c->checkpoint.keep_every,
+                                 .compress = c->checkpoint.compress, .tokenizer_model = *tokenizer ? tokenizer : NULL};
+    tensor_list list = {0};
+    weft_status st = state.config_yaml ? list_tensors(t, true, &list) : weft_fail(WEFT_ENOMEM, "no memory for the configuration's text");
+    st = weft_world_agree(st);
+    if (st == WEFT_OK) st = weft_ckpt_save(&t->world, run, &state, list.fragments, list.count, &options);
+    list_free(&list);
+    weft_ckpt_state_free(&state);
+    return st;
+}
+
+/* The line of `text` that gives `key`, within its section, without leading space. */
+static void first_difference(const weft_model_config *now, const weft_model_config *then, char *out, size_t size) {
+    weft_config a, b;
+    weft_config_defaults(&a);
+    b = a;
+    a.model = *now;
+    b.model = *then;
+    char *ta = weft_config_to_yaml(&a), *tb = weft_config_to_yaml(&b);
+    snprintf(out, size, "(unknown)");
+    for (char *pa = ta, *pb = tb; pa && pb && *pa && *pb;) {
+        size_t la = strcspn(pa, "\n"), lb = strcspn(pb, "\n");
+        if (la != lb || memcmp(pa, pb, la) != 0) {
+            snprintf(out, size, "now \"%.*s\", in the checkpoint \"%.*s\"", (int)la, pa, (int)lb, pb);
+            break;
+        }
+        pa += la + (pa[la] == '\n');
+        pb += lb + (pb[lb] == '\n');
+    }
+    free(ta);
+    free(tb);
+}
+
+static bool same_digest(weft_hash128 a, weft_hash128 b) { return a.hi == b.hi && a.lo == b.lo; }
+
+/* A resumed run must be the same run: the same model, and, once it has trained, the same data, seed and sequence
+ * length. A checkpoint of step 0 comes from `weft import` and is bound to no data yet. */
+static weft_status check_same_run(const weft_trainer *t, const weft_loader *loader, const weft_ckpt_state *s, const char *path) {
+    weft_config then;
+    const weft_config *now = t->config;
+    weft_config_defaults(&then);
+    WEFT_TRY(weft_config_parse(&then, s->config_yaml, strlen(s->config_yaml), path));
+    WEFT_TRY(weft_config_finish(&then));
+    char text[512];
+    first_difference(&now->model, &then.model, text, sizeof text);
+    if (strcmp(text, "(unknown)") != 0)
+        WEFT_FAIL(WEFT_EINPUT, "%s: another model: %s; use the same configuration, or another run directory", path, text);
+    if (s->step == 0) return WEFT_OK;
+    if (then.train.seq_len != now->train.seq_len)
+        WEFT_FAIL(WEFT_EINPUT, "%s: train.seq_len was %lld, now %lld: the order of the data would change; start another run", path,
+                  (long long)then.train.seq_len, (long long)now->train.seq_len);
+    if (s->seed != (uint64_t)now->seed)
+        WEFT_FAIL(WEFT_EINPUT, "%s: seed was %" PRIu64 ", now %lld: the order of the data would change; start another run", path,
+                  s->seed, (long long)now->seed);
+    if (!same_digest(s->tokenizer, weft_loader_tokenizer_digest(loader)))
+        WEFT_FAIL(WEFT_EINPUT, "%s: the shards in data.path=%s were made with another tokenizer than this run's", path, now->data.path);
+    if (!same_digest(s->data, weft_loader_content_digest(loader)))
+        WEFT_FAIL(WEFT_EINPUT, "%s: data.path=%s holds other data than this run began with; start another run, or point it at the same data",
+                  path, now->data.path);
+    return WEFT_OK;
+}
+
+weft_status weft_trainer_load(weft_trainer *t, const weft_loader *loader, const char *path) {
+    weft_ckpt_state state = {0};
+    tensor_list list = {0};
+    weft_status st = weft_ckpt_read_state(&t->world, path, &state);
+    if (st != WEFT_OK) return st;
+    weft_log_replicated(true);
+    st = check_same_run(t, loader, &state, path);
+    weft_log_replicated(false);
+    WEFT_GOTO(st, done, weft_world_agree(st));
+    st = list_tensors(t, false, &list);
+    WEFT_GOTO(st, done, weft_world_agree(st));
+    WEFT_GOTO(st, done, weft_ckpt_load(&t->world, path, list.fragments, list.count));
+    t->step = state.step;
+    t->samples = state.samples;
+    t->tokens = state.tokens;
+done:
+    list_free(&list);
+    weft_ckpt_state_free(&state);
+    return st;
+}
