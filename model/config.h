@@ -92,28 +92,26 @@ typedef struct weft_config {
 /* Defaults for everything. */
 void weft_config_defaults(weft_config *c);
 
-/* YAML file: nested mappings of the table's keys; `include: other.yaml` (relative to the file) is read first.
- * Errors (unknown key with file:line and the nearest known key, wrong type, out of range, duplicate key) are
- * reported with file:line:column. */
+/* YAML file: nested mappings of the table's keys, on top of what c holds; `include: other.yaml` (relative to the file)
+ * is read first. Errors (unknown key with the nearest known key, wrong type, out of range, duplicate key, syntax) are
+ * reported with file:line:column; c is then unchanged. data.weights adds to the mapping in c, {} empties it. */
 weft_status weft_config_load(weft_config *c, const char *path);
 /* One "key=value" from the command line; `where` names the source in errors ("command line", "checkpoint"). */
 weft_status weft_config_override(weft_config *c, const char *assignment, const char *where);
 /* Derives the layers (mixer, ffn), checks the range of every key and every rule that joins several. Call after load and
  * overrides; calling it again is harmless. */
 weft_status weft_config_finish(weft_config *c);
-/* Does train.recompute_layers name the layer ("" names all)? For a finished configuration. */
-bool weft_config_recomputes(const weft_config *c, int64_t layer);
 
 /* Defaults + file + overrides + finish. argv: remaining arguments, each "key=value". */
 weft_status weft_config_read(weft_config *c, const char *path, int argc, char **argv);
-/* From YAML text kept in a checkpoint; `name` for errors. Does not finish. */
+/* From YAML text kept in a checkpoint; `name` for errors. Refuses `include`. Does not finish. */
 weft_status weft_config_parse(weft_config *c, const char *text, size_t bytes, const char *name);
 
-/* Writes every key as YAML that weft_config_load reads back to the same struct (floats with 17 digits). */
+/* Writes every key as YAML that weft_config_load reads back to the same bytes (floats: the shortest exact text). */
 void weft_config_print_yaml(const weft_config *c, FILE *out);
 char *weft_config_to_yaml(const weft_config *c); /* malloc'ed, NULL when out of memory */
 void weft_config_print_doc(FILE *out);           /* reference: key, type, default, unit, range, text */
-/* JSON object text of the same; malloc'ed. */
+/* The same as JSON (auto stays the word); malloc'ed, NULL when out of memory. */
 char *weft_config_to_json(const weft_config *c);
 
 /* Derived sizes. */

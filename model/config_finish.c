@@ -186,17 +186,6 @@ static weft_status check_recompute_layers(const weft_config *c) {
     return WEFT_OK;
 }
 
-bool weft_config_recomputes(const weft_config *c, int64_t layer) {
-    const char *p = c->train.recompute_layers;
-    int64_t first, last;
-    if (!*p) return true;
-    while (*p && read_span(&p, &first, &last)) {
-        if (layer >= first && layer <= last) return true;
-        p += *p == ',';
-    }
-    return false;
-}
-
 /* ---- training ----------------------------------------------------------------------------------- */
 
 static weft_status check_training(const weft_config *c) {
@@ -204,10 +193,7 @@ static weft_status check_training(const weft_config *c) {
     if (c->train.global_batch % c->train.micro_batch != 0)
         WEFT_FAIL(WEFT_EINPUT, "train.global_batch %lld is not a multiple of train.micro_batch %lld",
                   LL(c->train.global_batch), LL(c->train.micro_batch));
-    if (c->optim.warmup > c->train.steps)
-        WEFT_FAIL(WEFT_EINPUT, "optim.warmup %lld is longer than train.steps %lld; shorten it",
-                  LL(c->optim.warmup), LL(c->train.steps));
-    if (c->optim.schedule == WEFT_SCHED_WSD && c->optim.decay_steps > c->train.steps - c->optim.warmup)
+    if (c->optim.schedule == WEFT_SCHED_WSD && c->optim.decay_steps > 0 && c->optim.decay_steps > c->train.steps - c->optim.warmup)
         WEFT_FAIL(WEFT_EINPUT,
                   "optim.warmup %lld and optim.decay_steps %lld together are longer than train.steps %lld",
                   LL(c->optim.warmup), LL(c->optim.decay_steps), LL(c->train.steps));

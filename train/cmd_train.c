@@ -126,6 +126,9 @@ static void introduce(const session *s) {
         const weft_loader_domain *d = &weft_loader_domains(s->loader)[i];
         if (d->documents) weft_info("domain %s: %lld documents, %lld tokens, share %.3f", d->name, (long long)d->documents, (long long)d->tokens, d->weight);
     }
+    if (t->world.rank == 0 && c->optim.warmup >= c->train.steps)
+        weft_warn("optim.warmup=%lld is not shorter than train.steps=%lld: the learning rate never leaves the warm-up",
+                  (long long)c->optim.warmup, (long long)c->train.steps);
     if (*s->resume_from) weft_info("going on from %s: step %lld of %lld", s->resume_from, (long long)t->step, (long long)c->train.steps);
     else weft_info("starting at step 0 of %lld in %s", (long long)c->train.steps, c->run);
 }

@@ -191,8 +191,7 @@ START_TEST(a_file_sets_every_type) {
     ck_assert(c.model.tie_word_embeddings);
     ck_assert_int_eq(c.model.positions, WEFT_POS_ROPE);
     ck_assert_int_eq(c.train.steps, 17);
-    ck_assert(weft_config_recomputes(&c, 0) && weft_config_recomputes(&c, 1) &&
-              !weft_config_recomputes(&c, 2) && weft_config_recomputes(&c, 3));
+    ck_assert_str_eq(c.train.recompute_layers, "0-1,3");
     ck_assert_int_eq(c.data.weights_count, 3);
     ck_assert_str_eq(c.data.weights[0].name, "books");
     ck_assert_double_eq(c.data.weights[0].weight, 3);
@@ -398,7 +397,6 @@ START_TEST(rules_between_keys) {
                   "model.num_experts_per_tok 17 is more than model.num_experts 16");
     refuse_finish("train.global_batch=9 train.micro_batch=2",
                   "train.global_batch 9 is not a multiple of train.micro_batch 2");
-    refuse_finish("train.steps=99", "optim.warmup 100 is longer than train.steps 99");
     refuse_finish("optim.schedule=wsd optim.decay_steps=901", "optim.decay_steps 901 together are longer");
     accept_finish(&c, "optim.schedule=wsd optim.decay_steps=900");
     refuse_finish("optim.lr=1e-5", "optim.min_lr 0.0001 is larger than optim.lr 1.0e-05");
@@ -416,8 +414,6 @@ START_TEST(rules_between_keys) {
     refuse_finish("train.recompute_layers=32", "32-32 is no range of layers 0 to 31");
     refuse_finish("train.recompute_layers=99999999999999999999", "is no range of layers 0 to 31");
     accept_finish(&c, "train.recompute_layers=0-3,31");
-    ck_assert(weft_config_recomputes(&c, 31) && weft_config_recomputes(&c, 2) &&
-              !weft_config_recomputes(&c, 30));
     refuse_finish("data.weights.a=0", "data.weights must have a sum above 0");
     refuse_finish("model.num_experts=65536 model.hidden_size=1000000 model.intermediate_size=10000000",
                   "the model section describes up to");
