@@ -37,10 +37,11 @@ static json_t *finding_json(const finding *f) {
                           f->status == WEFT_OK ? NULL : f->why.text);
     if (f->status != WEFT_OK) return o;
     const weft_ckpt_state *s = &f->m.state;
-    json_t *more = json_pack("{s:I, s:o, s:I, s:o, s:I, s:I, s:I, s:I}", "step", (json_int_t)s->step, "samples",
-                             u64_json(s->samples), "tokens", (json_int_t)s->tokens, "seed", u64_json(s->seed),
-                             "bytes", (json_int_t)bytes_of(&f->m), "files", (json_int_t)f->m.file_count, "fragments",
-                             (json_int_t)f->m.piece_count, "world_size", (json_int_t)f->m.world_size);
+    json_t *more =
+        json_pack("{s:I, s:o, s:I, s:o, s:I, s:I, s:I, s:I}", "step", (json_int_t)s->step, "samples",
+                  u64_json(s->samples), "tokens", (json_int_t)s->tokens, "seed", u64_json(s->seed), "bytes",
+                  (json_int_t)bytes_of(&f->m), "files", (json_int_t)f->m.file_count, "fragments",
+                  (json_int_t)f->m.piece_count, "world_size", (json_int_t)f->m.world_size);
     if (!more || json_object_update(o, more) != 0) {
         json_decref(o);
         o = NULL;
@@ -60,7 +61,8 @@ static weft_status print_json(json_t *value) {
 }
 
 static void examine(finding *f, bool deep) {
-    f->status = deep ? weft_ckpt_check_deep(f->path, &f->m, &f->why) : weft_ckpt_check_quick(f->path, &f->m, &f->why);
+    f->status =
+        deep ? weft_ckpt_check_deep(f->path, &f->m, &f->why) : weft_ckpt_check_quick(f->path, &f->m, &f->why);
 }
 
 static const char *last_part(const char *path) {
@@ -76,8 +78,8 @@ static void print_line(const finding *f, bool deep) {
     const weft_ckpt_state *s = &f->m.state;
     printf("%-14s  step %" PRId64 "  samples %" PRIu64 "  tokens %" PRId64 "  %.1f MiB in %" PRId64
            " files, written by %" PRId64 " ranks%s\n",
-           last_part(f->path), s->step, s->samples, s->tokens, (double)bytes_of(&f->m) / (1 << 20), f->m.file_count,
-           f->m.world_size, deep ? "  OK: every hash is right" : "");
+           last_part(f->path), s->step, s->samples, s->tokens, (double)bytes_of(&f->m) / (1 << 20),
+           f->m.file_count, f->m.world_size, deep ? "  OK: every hash is right" : "");
 }
 
 /* Examines and reports all steps of a run; *bad counts those that are invalid. */
@@ -96,8 +98,10 @@ static weft_status report_run(const char *run, bool deep, bool json, int64_t *ba
         if (st != WEFT_OK) break;
         examine(&f, deep);
         *bad += f.status != WEFT_OK;
-        if (!json) print_line(&f, deep);
-        else if (json_array_append_new(list, finding_json(&f)) != 0) st = weft_fail(WEFT_ENOMEM, "no memory for a report");
+        if (!json)
+            print_line(&f, deep);
+        else if (json_array_append_new(list, finding_json(&f)) != 0)
+            st = weft_fail(WEFT_ENOMEM, "no memory for a report");
         if (f.status == WEFT_OK) weft_ckpt_manifest_free(&f.m);
     }
     free(steps);
@@ -116,7 +120,8 @@ static bool is_dir(const char *fmt, const char *path) {
 static weft_status list_run(const char *run, bool json) {
     int64_t bad, count;
     if (!is_dir("", run)) WEFT_FAIL(WEFT_EINPUT, "%s is no directory", run);
-    if (!is_dir("/checkpoints", run)) WEFT_FAIL(WEFT_EINPUT, "%s is no run directory: it has no checkpoints", run);
+    if (!is_dir("/checkpoints", run))
+        WEFT_FAIL(WEFT_EINPUT, "%s is no run directory: it has no checkpoints", run);
     return report_run(run, false, json, &bad, &count);
 }
 
@@ -128,15 +133,19 @@ static weft_status verify(const char *path, bool json) {
         int64_t bad, count;
         WEFT_TRY(report_run(path, true, json, &bad, &count));
         if (count == 0) WEFT_FAIL(WEFT_EINPUT, "%s/checkpoints holds no checkpoint", path);
-        if (bad) WEFT_FAIL(WEFT_EINPUT, "%s: %" PRId64 " of %" PRId64 " checkpoints are invalid", path, bad, count);
+        if (bad)
+            WEFT_FAIL(WEFT_EINPUT, "%s: %" PRId64 " of %" PRId64 " checkpoints are invalid", path, bad,
+                      count);
         return WEFT_OK;
     }
     WEFT_TRY(weft_fs_path(f.path, "%s", path));
     for (size_t n = strlen(f.path); n > 1 && f.path[n - 1] == '/';) f.path[--n] = '\0';
     examine(&f, true);
     st = WEFT_OK;
-    if (json) st = print_json(finding_json(&f));
-    else if (f.status == WEFT_OK) print_line(&f, true);
+    if (json)
+        st = print_json(finding_json(&f));
+    else if (f.status == WEFT_OK)
+        print_line(&f, true);
     if (f.status != WEFT_OK) WEFT_FAIL(f.status, "%s is invalid: %s", f.path, f.why.text);
     weft_ckpt_manifest_free(&f.m);
     return st;
@@ -145,12 +154,15 @@ static weft_status verify(const char *path, bool json) {
 weft_status weft_cmd_ckpt(const weft_world *w, int argc, char **argv) {
     bool json = false, help = false;
     int positional = 0;
-    const weft_option options[] = {{"json", WEFT_OPT_FLAG, &json, NULL, "print a JSON object instead of a table"}};
+    const weft_option options[] = {
+        {"json", WEFT_OPT_FLAG, &json, NULL, "print a JSON object instead of a table"}};
     const weft_usage usage = {
         .command = "weft ckpt",
         .positional = "ls RUN | verify CHECKPOINT|RUN",
-        .text = "ls lists the checkpoints of a run directory (manifests and sizes of files are checked, contents are\n"
-                "not). verify reads everything and checks every hash; its exit status is 2 when anything is invalid.",
+        .text = "ls lists the checkpoints of a run directory (manifests and sizes of files are checked, "
+                "contents are\n"
+                "not). verify reads everything and checks every hash; its exit status is 2 when anything is "
+                "invalid.",
         .min_positional = 2,
         .max_positional = 2,
     };

@@ -90,9 +90,9 @@ void weft_trainer_close(weft_trainer *t) {
 weft_trainer_memory weft_trainer_bytes(const weft_trainer *t) {
     size_t flat = (size_t)t->model.table.flat * sizeof(weft_real);
     weft_trainer_memory m = {.parameters = flat, .optimizer = 2 * flat, .gradients = (size_t)t->grads_count * flat,
-                             .activations = t->device.act.peak};
+                             .activations = t->device.dry ? t->device.act.peak : t->device.act.capacity};
     m.communication = t->state.peak - m.parameters - m.optimizer - m.gradients;
-    m.total = t->state.peak + t->device.act.peak;
+    m.total = t->state.peak + m.activations;
     return m;
 }
 

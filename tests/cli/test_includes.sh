@@ -1,0 +1,30 @@
+# Includes run downwards only, and each foreign library is behind its one file.
+source "$CLI_DIR/lib.sh"
+cd "$SRC"
+
+# FOLDER allowed-folders...: its sources include project headers of these folders only.
+only() {
+    local folder=$1 bad
+    shift
+    bad=$(grep -rnoE '#include "[a-z_0-9]+/[^"]*"' "$folder" --include=*.c --include=*.h --include=*.cpp |
+        grep -vE "#include \"($(IFS='|' && echo "$*"))/" || true)
+    check "$folder includes only: $*" test -z "$bad" || printf '%s\n' "$bad"
+}
+only kernels runtime cpu
+only parallel runtime parallel
+only model runtime parallel model
+only data runtime data
+only train runtime parallel model data train
+check "kernels/runtime includes nothing above it" test -z "$(grep -rln '"cpu/\|"ops.h"' kernels/runtime)"
+
+behind() { # HEADER files...
+    local header=$1 found
+    shift
+    found=$(grep -rlE "#include [<\"]$header[>\"]" kernels parallel model data train | sort | tr '\n' ' ')
+    check "$header is included by: $*" test "${found% }" = "$*"
+}
+behind mpi.h parallel/world.c
+behind hdf5.h data/h5z_zstd.c data/shard_hdf5.c train/ckpt_hdf5.c train/version.c
+behind yaml.h model/config_yaml.c
+behind cblas.h kernels/cpu/blas.h
+finish
