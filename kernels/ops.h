@@ -204,7 +204,7 @@ typedef struct weft_ops {
     void (*cross_entropy)(weft_device *d, weft_real *loss, weft_act *logits, const int32_t *targets, int64_t M,
                           int64_t V, weft_real scale, bool with_grad);
 
-    /* y = a + b (y may be a or b);  y += alpha*x;  x *= alpha;  x = value. Flat arrays of n. */
+    /* y = a + b (y may be a or b);  y += alpha*x. Flat arrays of n. */
     void (*add)(weft_device *d, weft_act *y, const weft_act *a, const weft_act *b, int64_t n);
     void (*axpy)(weft_device *d, weft_act *y, weft_real alpha, const weft_act *x, int64_t n);
     void (*zero)(weft_device *d, void *p, size_t bytes);

@@ -81,6 +81,11 @@ static weft_status refuse_used(const char *run, const char *why) {
     return st;
 }
 
+static bool same_place(const char *a, const char *b) {
+    struct stat x, y;
+    return stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino;
+}
+
 /* Decides, on all ranks alike, whether and from where to go on. */
 static weft_status find_start(session *s) {
     const weft_config *c = &s->config;
@@ -91,15 +96,14 @@ static weft_status find_start(session *s) {
         if (w->rank == 0) st = refuse_used(c->run, " and resume=never was asked for");
         return weft_world_agree(st);
     }
-    if (strcmp(resume, "auto") != 0) {
-        snprintf(s->resume_from, sizeof s->resume_from, "%s", resume);
-        return WEFT_OK;
-    }
-    bool found = false;
+    bool found = false, named = strcmp(resume, "auto") != 0;
     WEFT_TRY(weft_ckpt_find(w, c->run, &found, s->resume_from, sizeof s->resume_from));
-    if (found) return WEFT_OK;
-    s->resume_from[0] = '\0';
-    if (w->rank == 0) st = refuse_used(c->run, " but no checkpoint to go on from");
+    if (found && named && w->rank == 0 && !same_place(s->resume_from, resume))
+        st = weft_fail(WEFT_EINPUT, "resume=%s: %s holds its own newest checkpoint, %s; to branch off, choose another run directory with run=DIR",
+                       resume, c->run, s->resume_from);
+    if (!found && w->rank == 0) st = refuse_used(c->run, " but no checkpoint to go on from");
+    if (!found) s->resume_from[0] = '\0';
+    if (named) snprintf(s->resume_from, sizeof s->resume_from, "%s", resume);
     return weft_world_agree(st);
 }
 

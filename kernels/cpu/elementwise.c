@@ -29,7 +29,8 @@ void CPU_OP(axpy)(weft_device *d, weft_act *y_, weft_real alpha, const weft_act 
 #pragma omp parallel num_threads(cpu_team(d, n))
     {
         MY_SLICE(n, i, end);
-        V_LOOP(j, l, end - i, v_store_n(y + i + j, v_load_n(y + i + j, l) + factor * v_load_n(x + i + j, l), l););
+        V_LOOP(j, l, end - i,
+               v_store_n(y + i + j, v_load_n(y + i + j, l) + factor * v_load_n(x + i + j, l), l););
     }
 }
 
@@ -115,4 +116,6 @@ void CPU_OP(sumsq)(weft_device *d, double *out, const weft_real *x, int64_t n) {
     weft_arena_release(&d->act, mark);
 }
 
-void CPU_OP(sumsq_act)(weft_device *d, double *out, const weft_act *x, int64_t n) { CPU_OP(sumsq)(d, out, x, n); }
+void CPU_OP(sumsq_act)(weft_device *d, double *out, const weft_act *x, int64_t n) {
+    CPU_OP(sumsq)(d, out, x, n);
+}

@@ -25,7 +25,7 @@ void CPU_OP(linear_fwd)(weft_device *d, weft_act *y_, int64_t ldy, const weft_ac
     if (!d->dry) {
         const blas_grid grid = blas_tiles(m, n, k);
         const int64_t tiles = grid.rows * grid.cols;
-        if (thin) tile_transpose(w_t, n, w, k, n, k, 1);
+        if (thin) tile_transpose(w_t, n, w, k, n, k);
         int threads = blas_begin();
 #pragma omp parallel for schedule(dynamic, 1) num_threads(tiles > 1 ? d->threads : 1)
         for (int64_t index = 0; index < tiles; index++) {

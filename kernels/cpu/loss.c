@@ -1,30 +1,19 @@
-/* Softmax cross-entropy: a pass for the maximum, a pass for the exponentials and their sum, and, for the gradient, a
- * pass that scales the exponentials where the logits were. A row stays in the second-level cache meanwhile. */
+/* Softmax cross-entropy: a pass for the maximum, a pass for the exponentials and their sum, and, for the
+ * gradient, a pass that scales the exponentials where the logits were. A row stays in the second-level cache
+ * meanwhile. */
 #include "cpu/rows.h"
 
 #include <math.h>
 
-/* Vectors drop NaN from a maximum, so it is looked for apart. */
-static weft_real row_max(const weft_real *x, int64_t V, bool *nan) {
-    vreal top[2] = {v_set1(-INFINITY), v_set1(-INFINITY)};
-    vint odd[2] = {{0}};
+/* May pass over a NaN: the exponentials do not. */
+static weft_real row_max(const weft_real *x, int64_t V) {
+    vreal top[4];
+    for (int i = 0; i < 4; i++) top[i] = v_set1(-INFINITY);
     int64_t j = 0;
-    for (; j + 2 * VLEN <= V; j += 2 * VLEN) {
-        vreal a = v_load(x + j), b = v_load(x + j + VLEN);
-        top[0] = v_max(top[0], a);
-        top[1] = v_max(top[1], b);
-        odd[0] |= a != a;
-        odd[1] |= b != b;
-    }
-    weft_real most = v_hmax(v_max(top[0], top[1]));
-    odd[0] |= odd[1];
-    bool any = false;
-    for (int64_t i = 0; i < VLEN; i++) any |= odd[0][i] != 0;
-    for (; j < V; j++) {
-        most = x[j] > most ? x[j] : most;
-        any |= x[j] != x[j];
-    }
-    *nan = any;
+    for (; j + 4 * VLEN <= V; j += 4 * VLEN)
+        for (int i = 0; i < 4; i++) top[i] = v_max(top[i], v_load(x + j + i * VLEN));
+    weft_real most = v_hmax(v_max(v_max(top[0], top[1]), v_max(top[2], top[3])));
+    for (; j < V; j++) most = x[j] > most ? x[j] : most;
     return most;
 }
 
@@ -48,10 +37,8 @@ V_INLINE double exp_sum(weft_real *x, int64_t V, weft_real top, bool store) {
 }
 
 static weft_real row_loss(weft_real *x, int64_t V, int32_t target, weft_real scale, bool with_grad) {
-    bool nan;
-    weft_real top = row_max(x, V, &nan), wanted = x[target];
+    weft_real top = row_max(x, V), wanted = x[target];
     double sum = with_grad ? exp_sum(x, V, top, true) : exp_sum(x, V, top, false);
-    if (nan) sum = NAN;
     if (with_grad) {
         vreal factor = v_set1((weft_real)((double)scale / sum));
         V_LOOP(j, n, V, v_store_n(x + j, v_load_n(x + j, n) * factor, n););
@@ -60,8 +47,8 @@ static weft_real row_loss(weft_real *x, int64_t V, int32_t target, weft_real sca
     return (weft_real)(log(sum) + ((double)top - (double)wanted));
 }
 
-void CPU_OP(cross_entropy)(weft_device *d, weft_real *loss, weft_act *logits_, const int32_t *targets, int64_t M,
-                           int64_t V, weft_real scale, bool with_grad) {
+void CPU_OP(cross_entropy)(weft_device *d, weft_real *loss, weft_act *logits_, const int32_t *targets,
+                           int64_t M, int64_t V, weft_real scale, bool with_grad) {
     if (d->dry) return;
     weft_real *logits = logits_;
 #pragma omp parallel for schedule(static) num_threads(cpu_team(d, M *V))

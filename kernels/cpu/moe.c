@@ -1,8 +1,14 @@
 /* Moving tokens to experts and back. */
 #include "cpu/rows.h"
 
-/* A counting sort in blocks of slots: each block counts its experts, the counts become first places (all of expert 0
- * block by block, then expert 1, ...), each block fills its places. */
+/* The rows of a later token's slots. */
+static inline void fetch_slots(const weft_real *x, const int32_t *slot_of, int64_t m, int64_t M, int64_t k,
+                               int64_t D) {
+    for (int64_t i = (m + 1) * k; i < (m + 2) * k && m + 1 < M; i++) cpu_prefetch(x + slot_of[i] * D, D);
+}
+
+/* A counting sort in blocks of slots: each block counts its experts, the counts become first places (all of
+ * expert 0 block by block, then expert 1, ...), each block fills its places. */
 #define SORT_BLOCK 8192
 
 void CPU_OP(moe_sort)(weft_device *d, int64_t *offsets, int32_t *slot_of, int32_t *row_of, const int32_t *ids,
@@ -49,11 +55,14 @@ void CPU_OP(gather_rows)(weft_device *d, weft_act *y_, const weft_act *x_, const
     weft_real *y = y_;
     const weft_real *x = x_;
 #pragma omp parallel for schedule(static) num_threads(cpu_team(d, n *D))
-    for (int64_t i = 0; i < n; i++) memcpy(y + i * D, x + row_of[i] * D, (size_t)D * sizeof *y);
+    for (int64_t i = 0; i < n; i++) {
+        if (i + CPU_AHEAD < n) cpu_prefetch(x + row_of[i + CPU_AHEAD] * D, D);
+        memcpy(y + i * D, x + row_of[i] * D, (size_t)D * sizeof *y);
+    }
 }
 
-void CPU_OP(gather_rows_bwd)(weft_device *d, weft_act *dx_, const weft_act *dy_, const int32_t *slot_of, int64_t M,
-                             int64_t k, int64_t D, bool accumulate) {
+void CPU_OP(gather_rows_bwd)(weft_device *d, weft_act *dx_, const weft_act *dy_, const int32_t *slot_of,
+                             int64_t M, int64_t k, int64_t D, bool accumulate) {
     if (d->dry) return;
     weft_real *dx = dx_;
     const weft_real *dy = dy_;
@@ -61,6 +70,7 @@ void CPU_OP(gather_rows_bwd)(weft_device *d, weft_act *dx_, const weft_act *dy_,
     for (int64_t m = 0; m < M; m++) {
         const int32_t *slot = slot_of + m * k;
         weft_real *to = dx + m * D;
+        fetch_slots(dy, slot_of, m, M, k, D);
         V_LOOP(j, n, D, {
             vreal sum = v_load_n(dy + slot[0] * D + j, n);
             for (int64_t s = 1; s < k; s++) sum += v_load_n(dy + slot[s] * D + j, n);
@@ -70,8 +80,8 @@ void CPU_OP(gather_rows_bwd)(weft_device *d, weft_act *dx_, const weft_act *dy_,
     }
 }
 
-void CPU_OP(moe_combine)(weft_device *d, weft_act *y_, const weft_act *x_, const weft_real *w, const int32_t *slot_of,
-                         int64_t M, int64_t k, int64_t D) {
+void CPU_OP(moe_combine)(weft_device *d, weft_act *y_, const weft_act *x_, const weft_real *w,
+                         const int32_t *slot_of, int64_t M, int64_t k, int64_t D) {
     if (d->dry) return;
     weft_real *y = y_;
     const weft_real *x = x_;
@@ -79,6 +89,7 @@ void CPU_OP(moe_combine)(weft_device *d, weft_act *y_, const weft_act *x_, const
     for (int64_t m = 0; m < M; m++) {
         const int32_t *slot = slot_of + m * k;
         const weft_real *share = w + m * k;
+        fetch_slots(x, slot_of, m, M, k, D);
         V_LOOP(j, n, D, {
             vreal sum = {0};
             for (int64_t s = 0; s < k; s++) sum += v_set1(share[s]) * v_load_n(x + slot[s] * D + j, n);
@@ -87,8 +98,9 @@ void CPU_OP(moe_combine)(weft_device *d, weft_act *y_, const weft_act *x_, const
     }
 }
 
-void CPU_OP(moe_combine_bwd)(weft_device *d, weft_act *dx_, weft_real *dw, const weft_act *dy_, const weft_act *x_,
-                             const weft_real *w, const int32_t *slot_of, int64_t M, int64_t k, int64_t D) {
+void CPU_OP(moe_combine_bwd)(weft_device *d, weft_act *dx_, weft_real *dw, const weft_act *dy_,
+                             const weft_act *x_, const weft_real *w, const int32_t *slot_of, int64_t M,
+                             int64_t k, int64_t D) {
     if (d->dry) return;
     weft_real *dx = dx_;
     const weft_real *dy = dy_, *x = x_;
@@ -97,6 +109,7 @@ void CPU_OP(moe_combine_bwd)(weft_device *d, weft_act *dx_, weft_real *dw, const
         const weft_real *from = dy + i / k * D, *out = x + slot_of[i] * D;
         weft_real *to = dx + slot_of[i] * D;
         vreal share = v_set1(w[i]), sums[4] = {{0}};
+        if (i + CPU_AHEAD < M * k) cpu_prefetch(x + slot_of[i + CPU_AHEAD] * D, D);
         V_LOOP_SUM(j, n, acc, sums, D, {
             vreal g = v_load_n(from + j, n);
             *acc += g * v_load_n(out + j, n);

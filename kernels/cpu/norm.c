@@ -1,5 +1,5 @@
-/* RMSNorm with the residual addition before it. One pass over the row for the sum of squares, one for the result:
- * the row is in the first-level cache by then. */
+/* RMSNorm with the residual addition before it. One pass over the row for the sum of squares, one for the
+ * result: the row is in the first-level cache by then. */
 #include "cpu/rows.h"
 
 #include <math.h>
@@ -24,9 +24,9 @@ static weft_real square(const weft_real *x, int64_t D) {
     return v_sum4(sums);
 }
 
-void CPU_OP(rmsnorm_fwd)(weft_device *d, weft_act *y_, int64_t ldy, weft_real *rstd, weft_act *h_, const weft_act *x_,
-                         int64_t ldx, const weft_act *delta_, const weft_act *w_, weft_real eps, int64_t M,
-                         int64_t D) {
+void CPU_OP(rmsnorm_fwd)(weft_device *d, weft_act *y_, int64_t ldy, weft_real *rstd, weft_act *h_,
+                         const weft_act *x_, int64_t ldx, const weft_act *delta_, const weft_act *w_,
+                         weft_real eps, int64_t M, int64_t D) {
     if (d->dry) return;
     weft_real *y = y_, *h = h_;
     const weft_real *x = x_, *delta = delta_, *w = w_;
@@ -68,8 +68,8 @@ static void bwd_row(weft_real *dh, weft_real *dw, const weft_real *dy, const wef
 }
 
 void CPU_OP(rmsnorm_bwd)(weft_device *d, weft_act *dh_, int64_t lddh, weft_real *dw, const weft_act *dy_,
-                         int64_t lddy, const weft_act *h_, int64_t ldh, const weft_real *rstd, const weft_act *w_,
-                         int64_t M, int64_t D, bool accumulate) {
+                         int64_t lddy, const weft_act *h_, int64_t ldh, const weft_real *rstd,
+                         const weft_act *w_, int64_t M, int64_t D, bool accumulate) {
     weft_real *dh = dh_;
     const weft_real *dy = dy_, *h = h_, *w = w_;
     int64_t size = cpu_block_rows(M), blocks = cpu_blocks(M);

@@ -1,4 +1,4 @@
-/* Router of a mixture of experts: softmax, top-k, their gradients and the statistics of the auxiliary losses. */
+/* Router of a mixture of experts: softmax, top-k, gradients, statistics of the auxiliary losses. */
 #include "cpu/rows.h"
 
 #include <math.h>
@@ -6,25 +6,21 @@
 /* p = softmax(x), returns logsumexp(x). */
 static weft_real softmax_row(weft_real *p, const weft_real *x, int64_t X) {
     weft_real top = x[0];
-    bool nan = false;
-    for (int64_t j = 0; j < X; j++) {
-        top = x[j] > top ? x[j] : top;
-        nan |= x[j] != x[j];
-    }
+    for (int64_t j = 1; j < X; j++) top = x[j] > top ? x[j] : top; /* passes over a NaN: v_exp does not */
     vreal shift = v_set1(top), sum = {0};
     V_LOOP(j, n, X, {
         vreal e = v_first(v_exp(v_load_n(x + j, n) - shift), n);
         v_store_n(p + j, e, n);
         sum += e;
     });
-    weft_real total = nan ? (weft_real)NAN : v_sum(sum);
+    weft_real total = v_sum(sum);
     vreal inverse = v_set1(1 / total);
     V_LOOP(j, n, X, v_store_n(p + j, v_load_n(p + j, n) * inverse, n););
     return (weft_real)((double)top + log((double)total));
 }
 
-/* The k largest, falling, ties to the lower id: each is the first in that order after the one before it. A row of
- * NaN has no order: it takes the ids 0 .. k-1, so that what follows stays within bounds. */
+/* The k largest, falling, ties to the lower id: each is the first in that order after the one before it. A
+ * row of NaN has no order: it takes the ids 0 .. k-1, so that what follows stays within bounds. */
 static void top_k(int32_t *ids, weft_real *w, const weft_real *p, int64_t X, int64_t k) {
     int64_t last = -1;
     for (int64_t s = 0; s < k; s++) {
@@ -87,7 +83,7 @@ static void bwd_row(const weft_router *a, int64_t m) {
 
 void CPU_OP(router_bwd)(weft_device *d, const weft_router *a) {
     if (d->dry) return;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(d, a->M *a->X))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(d, a->M * a->X))
     for (int64_t m = 0; m < a->M; m++) bwd_row(a, m);
 }
 

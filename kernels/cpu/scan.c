@@ -35,18 +35,28 @@ static void finish(const weft_real *sum, const weft_scan *a, int64_t row0, int64
     }
 }
 
+/* u and dt of the next chunk; z, y and out of this one. */
+static scan_ahead look_ahead(const weft_scan *a, int64_t row, int64_t e) {
+    const weft_real *u = a->u, *dt = a->dt, *z = a->z, *y = a->y, *out = a->out;
+    const int64_t next = row + WEFT_SCAN_CHUNK;
+    return (scan_ahead){{u + next * a->ldu + e, dt + next * a->lddt + e, z + row * a->ldz + e, y + row * a->ldy + e,
+                         out + row * a->ldy + e},
+                        {a->ldu, a->lddt, a->ldz, a->ldy, a->ldy}};
+}
+
 /* The recurrence of one vector of channels for `count` states (a constant where inlined) over a chunk. h and A2 are
  * [count][VLEN]; Bm and Cm point to the first of the states in the chunk's first token. `sum` is added to unless
  * `first`. */
 V_INLINE void recur(const int count, weft_real *h, const weft_real *A2, const weft_real *delta, const weft_real *x,
                     const weft_real *Bm, const weft_real *Cm, int64_t ldbc, const bool *reset, int64_t rows,
-                    weft_real *sum, bool first) {
+                    weft_real *sum, bool first, const scan_ahead *soon) {
     vreal state[8];
     V_UNROLL(8)
     for (int i = 0; i < count; i++) state[i] = v_load(h + i * VLEN);
     for (int64_t t = 0; t < rows; t++) {
         const vreal dl = v_load(delta + t * SCAN_WIDTH), xt = v_load(x + t * SCAN_WIDTH);
         vreal even = first ? v_set1(0) : v_load(sum + t * SCAN_WIDTH), odd = v_set1(0);
+        if (first) scan_fetch(soon, 3, 2, t);
         if (reset[t]) {
             V_UNROLL(8)
             for (int i = 0; i < count; i++) state[i] = v_set1(0);
@@ -67,13 +77,13 @@ V_INLINE void recur(const int count, weft_real *h, const weft_real *A2, const we
 
 static void recur_all(weft_real *h, const weft_real *A2, const weft_real *delta, const weft_real *x,
                       const weft_real *Bm, const weft_real *Cm, int64_t ldbc, int64_t N, const bool *reset,
-                      int64_t rows, weft_real *sum) {
+                      int64_t rows, weft_real *sum, const scan_ahead *soon) {
     int64_t n = 0;
     for (; n + 8 <= N; n += 8)
-        recur(8, h + n * VLEN, A2 + n * VLEN, delta, x, Bm + n, Cm + n, ldbc, reset, rows, sum, n == 0);
+        recur(8, h + n * VLEN, A2 + n * VLEN, delta, x, Bm + n, Cm + n, ldbc, reset, rows, sum, n == 0, soon);
     for (; n + 2 <= N; n += 2)
-        recur(2, h + n * VLEN, A2 + n * VLEN, delta, x, Bm + n, Cm + n, ldbc, reset, rows, sum, n == 0);
-    if (n < N) recur(1, h + n * VLEN, A2 + n * VLEN, delta, x, Bm + n, Cm + n, ldbc, reset, rows, sum, n == 0);
+        recur(2, h + n * VLEN, A2 + n * VLEN, delta, x, Bm + n, Cm + n, ldbc, reset, rows, sum, n == 0, soon);
+    if (n < N) recur(1, h + n * VLEN, A2 + n * VLEN, delta, x, Bm + n, Cm + n, ldbc, reset, rows, sum, n == 0, soon);
 }
 
 static void save_states(weft_real *states, const weft_real *h, int64_t lanes, int64_t N) {
@@ -98,7 +108,8 @@ static void scan_piece(const weft_scan *a, int64_t b, int64_t e0, int64_t width,
             if (a->states)
                 save_states(a->states + scan_state_at(a, b, t0 / WEFT_SCAN_CHUNK, e0 + e), h + e * N,
                             scan_min(VLEN, width - e), N);
-            recur_all(h + e * N, A2 + e * N, delta + e, x + e, Bm, Cm, a->ldbc, N, reset, rows, sum + e);
+            const scan_ahead soon = look_ahead(a, row0, e0 + e);
+            recur_all(h + e * N, A2 + e * N, delta + e, x + e, Bm, Cm, a->ldbc, N, reset, rows, sum + e, &soon);
         }
         finish(sum, a, row0, rows, e0, width);
     }

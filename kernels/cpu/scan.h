@@ -69,4 +69,18 @@ V_INLINE int64_t scan_state_at(const weft_scan *a, int64_t b, int64_t c, int64_t
     return ((b * chunks + c) * a->E + e) * a->N;
 }
 
+/* Rows that will be needed soon (from the first token of a chunk on) and their strides: those read, then those
+ * written. They are fetched during the recurrence, which hardly touches memory, and are there when the elementwise
+ * loops want them. */
+typedef struct scan_ahead {
+    const weft_real *row[8];
+    int64_t ld[8];
+} scan_ahead;
+V_INLINE void scan_fetch(const scan_ahead *s, const int reads, const int writes, int64_t t) {
+    V_UNROLL(8)
+    for (int i = 0; i < reads; i++) __builtin_prefetch(s->row[i] + t * s->ld[i], 0, 3);
+    V_UNROLL(8)
+    for (int i = reads; i < reads + writes; i++) __builtin_prefetch(s->row[i] + t * s->ld[i], 1, 3);
+}
+
 #endif

@@ -69,16 +69,13 @@ V_INLINE void tile_gemm(const bool trans, int64_t m, int64_t n, int64_t k, const
     if (j < n) tile_panel(1, n - j, trans, m, k, a, lda, b + j, ldb, c + j, ldc, add);
 }
 
-/* out[k, n] = transpose of rows [n, k] (stride ld) times scale; out's columns from n up to `width` are set to 0. */
-V_INLINE void tile_transpose(weft_real *out, int64_t width, const weft_real *rows, int64_t ld, int64_t n, int64_t k,
-                             weft_real scale) {
+/* out[k,n] (stride ldo) = the transpose of rows [n,k] (stride ld). */
+V_INLINE void tile_transpose(weft_real *out, int64_t ldo, const weft_real *rows, int64_t ld, int64_t n, int64_t k) {
     for (int64_t j0 = 0; j0 < n; j0 += VLEN) {
-        const int64_t count = n - j0 < VLEN ? n - j0 : VLEN;
+        const int64_t end = n - j0 < VLEN ? n : j0 + VLEN;
         for (int64_t p = 0; p < k; p++)
-            for (int64_t j = 0; j < count; j++) out[p * width + j0 + j] = rows[(j0 + j) * ld + p] * scale;
+            for (int64_t j = j0; j < end; j++) out[p * ldo + j] = rows[j * ld + p];
     }
-    for (int64_t p = 0; p < k && n < width; p++)
-        memset(out + p * width + n, 0, (size_t)(width - n) * sizeof *out);
 }
 
 #endif

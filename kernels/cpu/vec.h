@@ -68,7 +68,7 @@ V_INLINE vreal v_load(const weft_real *p) {
     return v;
 }
 V_INLINE void v_store(weft_real *p, vreal v) { memcpy(p, &v, sizeof v); }
-V_INLINE vreal v_set1(weft_real x) { return (vreal){0} + x; }
+V_INLINE vreal v_set1(weft_real x) { return x - (vreal){0}; } /* x + 0 would not be x for -0: an instruction more */
 
 V_INLINE vreal v_select(vint mask, vreal a, vreal b) { return (vreal)((mask & (vint)a) | (~mask & (vint)b)); }
 
@@ -238,15 +238,21 @@ V_INLINE vreal v_exp(vreal x) {
 
 V_INLINE vreal v_sigmoid(vreal x) { return v_set1(1) / (v_set1(1) + v_exp(-x)); }
 
-/* log(1 + e^x), identity above 20. Float: max(x, 0) + log1p(e^-|x|), relative error 3e-7; with s = e/(2 + e) in
- * [0, 1/3], log1p(e) = 2 atanh(s) = s * (minimax polynomial in s^2). */
-V_INLINE vreal v_softplus(vreal x) {
+/* log(1 + e^x), identity above 20, and its derivative. Float: max(x, 0) + log1p(e^-|x|), relative error 3e-7; with
+ * s = e/(2 + e) in [0, 1/3], log1p(e) = 2 atanh(s) = s * (minimax polynomial in s^2). */
+V_INLINE vreal v_softplus_slope(vreal x, vreal *slope) {
 #if WEFT_REAL_IS_DOUBLE
-    for (int64_t i = 0; i < VLEN; i++) x[i] = x[i] > 20 ? x[i] : log1p(exp(x[i]));
+    for (int64_t i = 0; i < VLEN; i++) {
+        const double v = x[i];
+        (*slope)[i] = v > 20 ? 1 : 1 / (1 + exp(-v));
+        x[i] = v > 20 ? v : log1p(exp(v));
+    }
     return x;
 #else
-    vreal top = v_max(v_set1(0.f), x), e = v_exp(x - top - top); /* x - 2 max(x, 0) = -|x|, and NaN for NaN */
-    vreal s = e / (e + v_set1(2.f)), z = s * s;
+    const vreal one = v_set1(1), two = v_set1(2);
+    const vreal top = v_max(v_set1(0), x), e = v_exp(x - top - top); /* x - 2 max(x, 0) = -|x|, and NaN for NaN */
+    const vreal both = one / ((one + e) * (two + e)), s = e * (one + e) * both, z = s * s;
+    *slope = v_select(x < v_set1(0), e, one) * (two + e) * both;
     vreal p = v_set1(2.81783342e-1f);
     p = p * z + v_set1(2.79606015e-1f);
     p = p * z + v_set1(4.00249094e-1f);
@@ -254,6 +260,10 @@ V_INLINE vreal v_softplus(vreal x) {
     p = p * z + v_set1(2.f);
     return top + s * p; /* above 20 the second term is less than half a unit in the last place of the first */
 #endif
+}
+V_INLINE vreal v_softplus(vreal x) {
+    vreal slope;
+    return v_softplus_slope(x, &slope);
 }
 
 #endif

@@ -18,6 +18,7 @@ weft_status weft_arena_init_measuring(weft_arena *a, const char *name) {
 }
 
 weft_status weft_arena_init(weft_arena *a, const char *name, size_t capacity) {
+    capacity = (capacity + WEFT_ARENA_ALIGN - 1) / WEFT_ARENA_ALIGN * WEFT_ARENA_ALIGN;
     size_t bytes = capacity ? capacity : 1;
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)

@@ -124,6 +124,7 @@ for blocks in 1 100 300; do
 done
 mkdir full
 if mount -t tmpfs -o size=1m tmpfs full 2>/dev/null; then
+    trap 'umount full 2>/dev/null' EXIT
     for room in 1000 900 700 400 200 50 2; do
         # Everything but this many KiB is taken: the disk fills at another point each time.
         head -c $(((1024 - room) * 1024)) /dev/zero >full/ballast

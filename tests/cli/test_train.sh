@@ -68,6 +68,13 @@ expect 2 "hidden_size" "$WEFT" train "$tiny" run=whole model.hidden_size=128 tra
 expect 2 "train.seq_len was 64" "$WEFT" train "$tiny" run=whole train.seq_len=32 train.steps=60
 expect 2 "seed was" "$WEFT" train "$tiny" run=whole seed=5 train.steps=60
 
+# Branching off an earlier checkpoint needs a run directory of its own.
+expect 0 "" "$WEFT" train "$tiny" run=root checkpoint.every=20
+older=root/checkpoints/step_00000020
+expect 2 "choose another run directory" "$WEFT" train "$tiny" run=root resume=$older
+expect 0 "going on from $older" "$WEFT" train "$tiny" run=branch resume=$older
+check "the branch's curve is the root's" test -z "$(diff <(losses root | tail -n 30) <(losses branch))"
+
 # Wrong input: one line, exit status 2, on every rank.
 expect 2 "did you mean" "$WEFT" trian
 expect 2 "CONFIG.yaml" "$WEFT" train

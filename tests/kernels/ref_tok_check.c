@@ -1,0 +1,514 @@
+/* One case of an operation against its reference. Arrays that an operation writes start with random contents,
+ * so that what it should leave alone (gaps between rows) or add to is compared as well. */
+#include "kernels/ref_tok.h"
+
+#define NAMED(what, ...)                                                                                     \
+    char what[160];                                                                                          \
+    snprintf(what, sizeof what, __VA_ARGS__)
+#define LL(x) ((long long)(x))
+
+/* ---- RMSNorm ---- */
+
+typedef struct norm_args {
+    const ref_tok_norm_case *c;
+    int64_t ld;
+    ref_tok_array x, delta, w, y, rstd, h, dh, dy, dw;
+} norm_args;
+static const weft_real norm_eps = (weft_real)1e-6;
+
+static void call_norm_fwd(weft_device *d, void *of) {
+    norm_args *a = of;
+    bool delta = a->c->delta;
+    d->ops->rmsnorm_fwd(d, a->y.x, a->ld + 1, a->rstd.x, delta ? a->h.x : NULL, a->x.x, a->ld,
+                        delta ? a->delta.x : NULL, a->w.x, norm_eps, a->c->M, a->c->D);
+}
+
+static void call_norm_bwd(weft_device *d, void *of) {
+    norm_args *a = of;
+    d->ops->rmsnorm_bwd(d, a->c->in_place ? a->dy.x : a->dh.x, a->ld, a->dw.x, a->dy.x, a->ld,
+                        a->c->delta ? a->h.x : a->x.x, a->ld, a->rstd.x, a->w.x, a->c->M, a->c->D,
+                        a->c->accumulate);
+}
+
+void ref_tok_check_norm(const ref_tok_norm_case *c) {
+    NAMED(what, "rmsnorm M %lld D %lld pad %lld delta %d accumulate %d in place %d", LL(c->M), LL(c->D),
+          LL(c->pad), c->delta, c->accumulate, c->in_place);
+    int64_t ld = c->D + c->pad, n = c->M * ld;
+    norm_args a = {c,
+                   ld,
+                   ref_tok_random("x", n, 2),
+                   ref_tok_random("delta", c->M * c->D, 1),
+                   ref_tok_random("w", c->D, 1),
+                   ref_tok_random("y", n + c->M, 1),
+                   ref_tok_random("rstd", c->M, 1),
+                   ref_tok_random("h", n, 1),
+                   ref_tok_random("dh", n, 1),
+                   ref_tok_random("dy", n, 1),
+                   ref_tok_random("dw", c->D, 1)};
+    ref_tok_run(what, call_norm_fwd, &a,
+                (ref_tok_out[]){REF_TOK_OUT(a.y), REF_TOK_OUT(a.rstd), REF_TOK_OUT(a.h)}, 3);
+    ref_tok_rmsnorm(a.y.ref, ld + 1, a.rstd.ref, a.h.ref, a.x.ref, ld, c->delta ? a.delta.ref : NULL, a.w.ref,
+                    (double)norm_eps, c->M, c->D);
+    ref_tok_close(what, a.y, c->tol);
+    ref_tok_close(what, a.rstd, c->tol);
+    ref_tok_close(what, a.h, c->tol);
+
+    ref_tok_run(what, call_norm_bwd, &a,
+                (ref_tok_out[]){REF_TOK_OUT(a.dh), REF_TOK_OUT(a.dw), REF_TOK_OUT(a.dy)}, 3);
+    ref_tok_rmsnorm_bwd(c->in_place ? a.dy.ref : a.dh.ref, ld, a.dw.ref, a.dy.ref, ld,
+                        c->delta ? a.h.ref : a.x.ref, ld, a.w.ref, (double)norm_eps, c->M, c->D,
+                        c->accumulate);
+    /* dh is a difference of two terms of the size of rstd, and next to nothing when D is 1. */
+    double scale = 0;
+    for (int64_t m = 0; m < c->M; m++) scale = fmax(scale, a.rstd.ref[m]);
+    ref_tok_within(what, a.dh, c->tol, scale);
+    ref_tok_within(what, a.dy, c->tol, scale);
+    ref_tok_close(what, a.dw, c->tol);
+    ref_tok_array *all[] = {&a.x, &a.delta, &a.w, &a.y, &a.rstd, &a.h, &a.dh, &a.dy, &a.dw};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) ref_tok_free(*all[i]);
+}
+
+/* ---- SwiGLU ---- */
+
+typedef struct swiglu_args {
+    const ref_tok_swiglu_case *c;
+    ref_tok_array gu, y, dy, dgu;
+} swiglu_args;
+
+static void call_swiglu_fwd(weft_device *d, void *of) {
+    swiglu_args *a = of;
+    d->ops->swiglu_fwd(d, a->y.x, a->gu.x, a->c->M, a->c->F);
+}
+
+static void call_swiglu_bwd(weft_device *d, void *of) {
+    swiglu_args *a = of;
+    d->ops->swiglu_bwd(d, a->c->in_place ? a->gu.x : a->dgu.x, a->dy.x, a->gu.x, a->c->M, a->c->F);
+}
+
+void ref_tok_check_swiglu(const ref_tok_swiglu_case *c) {
+    NAMED(what, "swiglu M %lld F %lld deviation %g in place %d", LL(c->M), LL(c->F), c->deviation,
+          c->in_place);
+    int64_t n = c->M * c->F;
+    swiglu_args a = {c, ref_tok_random("gu", 2 * n, c->deviation), ref_tok_random("y", n, 1),
+                     ref_tok_random("dy", n, 1), ref_tok_random("dgu", 2 * n, 1)};
+    ref_tok_run(what, call_swiglu_fwd, &a, (ref_tok_out[]){REF_TOK_OUT(a.y)}, 1);
+    ref_tok_swiglu(a.y.ref, a.gu.ref, c->M, c->F);
+    ref_tok_close(what, a.y, c->tol);
+
+    ref_tok_run(what, call_swiglu_bwd, &a, (ref_tok_out[]){REF_TOK_OUT(a.dgu), REF_TOK_OUT(a.gu)}, 2);
+    ref_tok_swiglu_bwd(c->in_place ? a.gu.ref : a.dgu.ref, a.dy.ref, a.gu.ref, c->M, c->F);
+    ref_tok_close(what, a.dgu, c->tol);
+    ref_tok_close(what, a.gu, c->tol);
+    ref_tok_free(a.gu);
+    ref_tok_free(a.y);
+    ref_tok_free(a.dy);
+    ref_tok_free(a.dgu);
+}
+
+/* ---- router ---- */
+
+typedef struct router_args {
+    weft_router a;
+    int64_t *counts;
+    ref_tok_array prob_sum, lse2_sum;
+} router_args;
+
+static void call_router_fwd(weft_device *d, void *of) {
+    d->ops->router_fwd(d, of);
+}
+static void call_router_bwd(weft_device *d, void *of) {
+    d->ops->router_bwd(d, of);
+}
+static void call_router_stats(weft_device *d, void *of) {
+    router_args *r = of;
+    d->ops->router_stats(d, r->counts, r->prob_sum.x, r->lse2_sum.x, &r->a);
+}
+
+static void check_router_stats(const char *what, const ref_tok_router_case *c, router_args *r,
+                               const double *probs, const double *lse, const int32_t *ids) {
+    size_t bytes = (size_t)(c->k * c->X) * sizeof(int64_t);
+    ref_tok_run(what, call_router_stats, r,
+                (ref_tok_out[]){{r->counts, bytes}, REF_TOK_OUT(r->prob_sum), REF_TOK_OUT(r->lse2_sum)}, 3);
+    int64_t *counts = calloc((size_t)(c->k * c->X), sizeof *counts);
+    memset(r->prob_sum.ref, 0, (size_t)c->X * sizeof(double));
+    *r->lse2_sum.ref = 0;
+    for (int64_t m = 0; m < c->M; m++) {
+        for (int64_t s = 0; s < c->k; s++) counts[s * c->X + ids[m * c->k + s]]++;
+        for (int64_t j = 0; j < c->X; j++) r->prob_sum.ref[j] += probs[m * c->X + j];
+        *r->lse2_sum.ref += lse[m] * lse[m];
+    }
+    ck_assert_msg(memcmp(counts, r->counts, bytes) == 0, "%s: counts", what);
+    ref_tok_close(what, r->prob_sum, c->tol);
+    ref_tok_close(what, r->lse2_sum, c->tol);
+    free(counts);
+}
+
+void ref_tok_check_router(const ref_tok_router_case *c) {
+    NAMED(what, "router M %lld X %lld k %lld normalise %d dprob %d deviation %g", LL(c->M), LL(c->X),
+          LL(c->k), c->normalise, c->dprob, c->deviation);
+    ref_tok_array logits = ref_tok_random("logits", c->M * c->X, c->deviation);
+    ref_tok_array probs = ref_tok_random("probs", c->M * c->X, 1), lse = ref_tok_random("lse", c->M, 1);
+    ref_tok_array w = ref_tok_random("w", c->M * c->k, 1), dw = ref_tok_random("dw", c->M * c->k, 1);
+    ref_tok_array dprob = ref_tok_random("dprob", c->X, 1),
+                  dlogits = ref_tok_random("dlogits", c->M * c->X, 1);
+    int32_t *ids = ref_tok_ids("ids", c->M * c->k, c->X), *want = ref_tok_ids("ids", c->M * c->k, c->X);
+    size_t id_bytes = (size_t)(c->M * c->k) * sizeof *ids;
+    router_args r = {.a = {.M = c->M,
+                           .X = c->X,
+                           .k = c->k,
+                           .normalise = c->normalise,
+                           .logits = logits.x,
+                           .probs = probs.x,
+                           .lse = lse.x,
+                           .ids = ids,
+                           .w = w.x,
+                           .dw = dw.x,
+                           .dprob = c->dprob ? dprob.x : NULL,
+                           .dlse2 = (weft_real)c->dlse2,
+                           .dlogits = dlogits.x},
+                     .counts = calloc((size_t)(c->k * c->X), sizeof(int64_t)),
+                     .prob_sum = ref_tok_random("prob_sum", c->X, 1),
+                     .lse2_sum = ref_tok_random("lse2_sum", 1, 1)};
+    ref_tok_run(what, call_router_fwd, &r.a,
+                (ref_tok_out[]){REF_TOK_OUT(probs), REF_TOK_OUT(lse), {ids, id_bytes}, REF_TOK_OUT(w)}, 4);
+    ref_tok_router(probs.ref, lse.ref, want, w.ref, logits.ref, c->M, c->X, c->k, c->normalise);
+    ref_tok_close(what, probs, c->tol);
+    ref_tok_close(what, lse, c->tol);
+    ref_tok_close(what, w, c->tol);
+    ck_assert_msg(memcmp(ids, want, id_bytes) == 0, "%s: ids", what);
+
+    check_router_stats(what, c, &r, probs.ref, lse.ref, want);
+
+    ref_tok_run(what, call_router_bwd, &r.a, (ref_tok_out[]){REF_TOK_OUT(dlogits)}, 1);
+    ref_tok_router_bwd(dlogits.ref, logits.ref, ids, dw.ref, c->dprob ? dprob.ref : NULL, (double)r.a.dlse2,
+                       c->M, c->X, c->k, c->normalise);
+    ref_tok_close(what, dlogits, 4 * c->tol);
+
+    ref_tok_array all[] = {logits, probs, lse, w, dw, dprob, dlogits, r.prob_sum, r.lse2_sum};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) ref_tok_free(all[i]);
+    free(ids);
+    free(want);
+    free(r.counts);
+}
+
+/* ---- moving rows to experts and back ---- */
+
+typedef struct moe_args {
+    const ref_tok_moe_case *c;
+    int32_t *ids, *slot_of, *row_of;
+    int64_t *offsets;
+    ref_tok_array x, y, w, dw, out;
+} moe_args;
+
+static void call_sort(weft_device *d, void *of) {
+    moe_args *a = of;
+    d->ops->moe_sort(d, a->offsets, a->slot_of, a->row_of, a->ids, a->c->M, a->c->k, a->c->X);
+}
+static void call_gather(weft_device *d, void *of) {
+    moe_args *a = of;
+    d->ops->gather_rows(d, a->y.x, a->x.x, a->row_of, a->c->M * a->c->k, a->c->D);
+}
+static void call_gather_bwd(weft_device *d, void *of) {
+    moe_args *a = of;
+    d->ops->gather_rows_bwd(d, a->x.x, a->y.x, a->slot_of, a->c->M, a->c->k, a->c->D, a->c->accumulate);
+}
+static void call_combine(weft_device *d, void *of) {
+    moe_args *a = of;
+    d->ops->moe_combine(d, a->x.x, a->y.x, a->w.x, a->slot_of, a->c->M, a->c->k, a->c->D);
+}
+static void call_combine_bwd(weft_device *d, void *of) {
+    moe_args *a = of;
+    d->ops->moe_combine_bwd(d, a->c->in_place ? a->y.x : a->out.x, a->dw.x, a->x.x, a->y.x, a->w.x,
+                            a->slot_of, a->c->M, a->c->k, a->c->D);
+}
+
+static void check_sort(const char *what, moe_args *a) {
+    int64_t slots = a->c->M * a->c->k, at = 0;
+    size_t bytes = (size_t)slots * sizeof(int32_t);
+    ref_tok_run(what, call_sort, a,
+                (ref_tok_out[]){{a->offsets, (size_t)(a->c->X + 1) * sizeof *a->offsets},
+                                {a->slot_of, bytes},
+                                {a->row_of, bytes}},
+                3);
+    for (int64_t x = 0; x < a->c->X; x++) {
+        ck_assert_msg(a->offsets[x] == at, "%s: offset %lld", what, LL(x));
+        for (int64_t i = 0; i < slots; i++) {
+            if (a->ids[i] != x) continue;
+            ck_assert_msg(a->slot_of[i] == at && a->row_of[at] == i / a->c->k, "%s: slot %lld", what, LL(i));
+            at++;
+        }
+    }
+    ck_assert_msg(a->offsets[a->c->X] == slots, "%s: last offset", what);
+}
+
+void ref_tok_check_moe(const ref_tok_moe_case *c) {
+    NAMED(what, "moe M %lld k %lld X %lld D %lld choice %d accumulate %d in place %d", LL(c->M), LL(c->k),
+          LL(c->X), LL(c->D), c->choice, c->accumulate, c->in_place);
+    int64_t slots = c->M * c->k, D = c->D;
+    moe_args a = {c,
+                  ref_tok_ids("ids", slots, c->X),
+                  ref_tok_ids("slot_of", slots, slots),
+                  ref_tok_ids("row_of", slots, c->M),
+                  calloc((size_t)c->X + 1, sizeof(int64_t)),
+                  ref_tok_random("x", c->M * D, 1),
+                  ref_tok_random("y", slots * D, 1),
+                  ref_tok_random("w", slots, 1),
+                  ref_tok_random("dw", slots, 1),
+                  ref_tok_random("out", slots * D, 1)};
+    for (int64_t i = 0; i < slots; i++) {
+        if (c->choice == REF_TOK_ONE_EXPERT) a.ids[i] = (int32_t)(c->X - 1);
+        if (c->choice == REF_TOK_EVEN_ONLY) a.ids[i] &= ~1;
+    }
+    check_sort(what, &a);
+
+    ref_tok_run(what, call_gather, &a, (ref_tok_out[]){REF_TOK_OUT(a.y)}, 1);
+    for (int64_t i = 0; i < slots * D; i++) a.y.ref[i] = a.x.ref[a.row_of[i / D] * D + i % D];
+    ref_tok_close(what, a.y, 0);
+
+    ref_tok_array fresh = ref_tok_random("dy", slots * D, 1);
+    ref_tok_free(a.y);
+    a.y = fresh;
+    ref_tok_run(what, call_gather_bwd, &a, (ref_tok_out[]){REF_TOK_OUT(a.x)}, 1);
+    for (int64_t i = 0; i < c->M * D; i++) {
+        double sum = c->accumulate ? a.x.ref[i] : 0;
+        for (int64_t s = 0; s < c->k; s++) sum += a.y.ref[a.slot_of[i / D * c->k + s] * D + i % D];
+        a.x.ref[i] = sum;
+    }
+    ref_tok_close(what, a.x, c->tol);
+
+    ref_tok_run(what, call_combine, &a, (ref_tok_out[]){REF_TOK_OUT(a.x)}, 1);
+    for (int64_t i = 0; i < c->M * D; i++) {
+        a.x.ref[i] = 0;
+        for (int64_t s = 0; s < c->k; s++) {
+            int64_t slot = i / D * c->k + s;
+            a.x.ref[i] += a.w.ref[slot] * a.y.ref[a.slot_of[slot] * D + i % D];
+        }
+    }
+    ref_tok_close(what, a.x, c->tol);
+
+    ref_tok_run(what, call_combine_bwd, &a,
+                (ref_tok_out[]){REF_TOK_OUT(a.out), REF_TOK_OUT(a.dw), REF_TOK_OUT(a.y)}, 3);
+    double *dx = c->in_place ? a.y.ref : a.out.ref;
+    for (int64_t i = 0; i < slots; i++) {
+        a.dw.ref[i] = 0;
+        for (int64_t j = 0; j < D; j++) {
+            double dy = a.x.ref[i / c->k * D + j];
+            a.dw.ref[i] += a.y.ref[a.slot_of[i] * D + j] * dy;
+            dx[a.slot_of[i] * D + j] = a.w.ref[i] * dy;
+        }
+    }
+    ref_tok_close(what, a.out, c->tol);
+    ref_tok_close(what, a.dw, c->tol);
+    ref_tok_close(what, a.y, c->tol);
+
+    ref_tok_array all[] = {a.x, a.y, a.w, a.dw, a.out};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) ref_tok_free(all[i]);
+    free(a.ids);
+    free(a.slot_of);
+    free(a.row_of);
+    free(a.offsets);
+}
+
+/* ---- loss ---- */
+
+typedef struct loss_args {
+    const ref_tok_loss_case *c;
+    ref_tok_array loss, logits;
+    int32_t *targets;
+} loss_args;
+static const weft_real loss_scale = (weft_real)0.37;
+
+static void call_loss(weft_device *d, void *of) {
+    loss_args *a = of;
+    d->ops->cross_entropy(d, a->loss.x, a->logits.x, a->targets, a->c->M, a->c->V, loss_scale,
+                          a->c->with_grad);
+}
+
+void ref_tok_check_loss(const ref_tok_loss_case *c) {
+    NAMED(what, "cross entropy M %lld V %lld deviation %g shift %g gradient %d", LL(c->M), LL(c->V),
+          c->deviation, c->shift, c->with_grad);
+    loss_args a = {c, ref_tok_random("loss", c->M, 1), ref_tok_random("logits", c->M * c->V, c->deviation),
+                   ref_tok_ids("targets", c->M, c->V)};
+    for (int64_t i = 0; i < c->M * c->V; i++) {
+        a.logits.x[i] += (weft_real)c->shift;
+        a.logits.ref[i] = (double)a.logits.x[i];
+    }
+    for (int64_t m = 0; m < c->M; m++) {
+        if (m % 5 == 2) a.targets[m] = -1;
+        if (m % 5 == 3) a.targets[m] = (int32_t)(c->V - 1);
+    }
+    ref_tok_run(what, call_loss, &a, (ref_tok_out[]){REF_TOK_OUT(a.loss), REF_TOK_OUT(a.logits)}, 2);
+    ref_tok_array gradient = ref_tok_random("gradient", c->M * c->V, 1);
+    ref_tok_cross_entropy(a.loss.ref, gradient.ref, a.logits.ref, a.targets, c->M, c->V, (double)loss_scale);
+    ref_tok_close(what, a.loss, c->tol);
+    if (c->with_grad) memcpy(a.logits.ref, gradient.ref, (size_t)a.logits.n * sizeof(double));
+    /* Without a gradient the logits must be untouched. A softmax far below the row's mean is off by the
+     * rounding of its logit, so the gradient is held to the largest logit's error. */
+    ref_tok_close(what, a.logits, c->with_grad ? c->tol * fmax(1, fabs(c->shift) + 4 * c->deviation) : 0);
+    ref_tok_free(gradient);
+    ref_tok_free(a.loss);
+    ref_tok_free(a.logits);
+    free(a.targets);
+}
+
+/* ---- embedding ---- */
+
+typedef struct embedding_args {
+    const ref_tok_embedding_case *c;
+    int32_t *ids;
+    ref_tok_array table, y;
+} embedding_args;
+
+static void call_embedding_fwd(weft_device *d, void *of) {
+    embedding_args *a = of;
+    d->ops->embedding_fwd(d, a->y.x, a->table.x, a->ids, a->c->M, a->c->D);
+}
+static void call_embedding_bwd(weft_device *d, void *of) {
+    embedding_args *a = of;
+    d->ops->embedding_bwd(d, a->table.x, a->y.x, a->ids, a->c->M, a->c->D, a->c->V);
+}
+
+void ref_tok_check_embedding(const ref_tok_embedding_case *c) {
+    NAMED(what, "embedding M %lld D %lld V %lld", LL(c->M), LL(c->D), LL(c->V));
+    embedding_args a = {c, ref_tok_ids("ids", c->M, c->V), ref_tok_random("table", c->V * c->D, 1),
+                        ref_tok_random("y", c->M * c->D, 1)};
+    a.ids[c->M - 1] = (int32_t)(c->V - 1);
+    ref_tok_run(what, call_embedding_fwd, &a, (ref_tok_out[]){REF_TOK_OUT(a.y)}, 1);
+    for (int64_t i = 0; i < c->M * c->D; i++) a.y.ref[i] = a.table.ref[a.ids[i / c->D] * c->D + i % c->D];
+    ref_tok_close(what, a.y, 0);
+
+    ref_tok_array dy = ref_tok_random("dy", c->M * c->D, 1);
+    ref_tok_free(a.y);
+    a.y = dy;
+    ref_tok_run(what, call_embedding_bwd, &a, (ref_tok_out[]){REF_TOK_OUT(a.table)}, 1);
+    for (int64_t i = 0; i < c->M * c->D; i++) a.table.ref[a.ids[i / c->D] * c->D + i % c->D] += dy.ref[i];
+    ref_tok_close(what, a.table, c->tol);
+    ref_tok_free(a.table);
+    ref_tok_free(a.y);
+    free(a.ids);
+}
+
+/* ---- flat arrays ---- */
+
+typedef struct flat_args {
+    int64_t n, D, ld; /* the rows of copy_rows */
+    ref_tok_array a, b, y;
+    double sums[2];
+    bool in_place;
+} flat_args;
+
+static void call_add(weft_device *d, void *of) {
+    flat_args *f = of;
+    d->ops->add(d, f->in_place ? f->a.x : f->y.x, f->a.x, f->b.x, f->n);
+}
+static void call_axpy(weft_device *d, void *of) {
+    flat_args *f = of;
+    d->ops->axpy(d, f->y.x, (weft_real)-0.75, f->a.x, f->n);
+}
+static void call_add_real(weft_device *d, void *of) {
+    flat_args *f = of;
+    d->ops->add_real(d, f->y.x, f->a.x, f->n);
+}
+static void call_copy(weft_device *d, void *of) {
+    flat_args *f = of;
+    d->ops->copy(d, f->y.x, f->b.x, (size_t)f->n * sizeof(weft_real));
+}
+static void call_copy_rows(weft_device *d, void *of) {
+    flat_args *f = of;
+    d->ops->copy_rows(d, f->y.x, f->ld, f->a.x, f->D, f->n / f->ld, f->D);
+}
+static void call_zero(weft_device *d, void *of) {
+    flat_args *f = of;
+    d->ops->zero(d, f->y.x, (size_t)(f->n - 1) * sizeof(weft_real));
+}
+static void call_sumsq(weft_device *d, void *of) {
+    flat_args *f = of;
+    d->ops->sumsq(d, &f->sums[0], f->a.x, f->n);
+    d->ops->sumsq_act(d, &f->sums[1], f->b.x, f->n);
+}
+
+void ref_tok_check_elementwise(int64_t n, double tol) {
+    NAMED(what, "element-wise n %lld", LL(n));
+    int64_t ld = n < 66 ? 1 : 66;
+    flat_args f = {n,
+                   ld < 2 ? ld : ld - 1,
+                   ld,
+                   ref_tok_random("a", n, 1),
+                   ref_tok_random("b", n, 1),
+                   ref_tok_random("y", n, 1),
+                   {1, 1},
+                   false};
+    const ref_tok_out y[] = {REF_TOK_OUT(f.y)}, a[] = {REF_TOK_OUT(f.a)};
+
+    ref_tok_run(what, call_sumsq, &f, (ref_tok_out[]){{f.sums, sizeof f.sums}}, 1);
+    double want[2] = {0, 0};
+    for (int64_t i = 0; i < n; i++) {
+        want[0] += f.a.ref[i] * f.a.ref[i];
+        want[1] += f.b.ref[i] * f.b.ref[i];
+    }
+    for (int i = 0; i < 2; i++)
+        ck_assert_msg(fabs(f.sums[i] - want[i]) <= 1e-12 * want[i],
+                      "%s: sum of squares %d is %.17g, should be %.17g", what, i, f.sums[i], want[i]);
+
+    ref_tok_run(what, call_add, &f, y, 1);
+    for (int64_t i = 0; i < n; i++) f.y.ref[i] = f.a.ref[i] + f.b.ref[i];
+    ref_tok_close(what, f.y, tol);
+    f.in_place = true;
+    ref_tok_run(what, call_add, &f, a, 1);
+    for (int64_t i = 0; i < n; i++) f.a.ref[i] += f.b.ref[i];
+    ref_tok_close(what, f.a, tol);
+
+    ref_tok_run(what, call_axpy, &f, y, 1);
+    for (int64_t i = 0; i < n; i++) f.y.ref[i] += -0.75 * f.a.ref[i];
+    ref_tok_close(what, f.y, tol);
+    ref_tok_run(what, call_add_real, &f, y, 1);
+    for (int64_t i = 0; i < n; i++) f.y.ref[i] += f.a.ref[i];
+    ref_tok_close(what, f.y, tol);
+
+    ref_tok_run(what, call_copy, &f, y, 1);
+    memcpy(f.y.ref, f.b.ref, (size_t)n * sizeof(double));
+    ref_tok_close(what, f.y, 0);
+    ref_tok_run(what, call_copy_rows, &f, y, 1);
+    for (int64_t i = 0; i < n / ld * f.D; i++) f.y.ref[i / f.D * ld + i % f.D] = (double)f.a.x[i];
+    ref_tok_close(what, f.y, 0);
+    ref_tok_run(what, call_zero, &f, y, 1);
+    memset(f.y.ref, 0, (size_t)(n - 1) * sizeof(double));
+    ref_tok_close(what, f.y, 0);
+    ref_tok_free(f.a);
+    ref_tok_free(f.b);
+    ref_tok_free(f.y);
+}
+
+/* ---- AdamW ---- */
+
+typedef struct adamw_args {
+    const ref_tok_adamw_case *c;
+    ref_tok_array p, g, m, v;
+} adamw_args;
+
+static void call_adamw(weft_device *d, void *of) {
+    adamw_args *a = of;
+    d->ops->adamw(d, a->p.x, a->g.x, a->m.x, a->v.x, a->c->n, &a->c->a);
+}
+
+void ref_tok_check_adamw(const ref_tok_adamw_case *c) {
+    NAMED(what, "adamw n %lld step %lld", LL(c->n), LL(c->a.step));
+    adamw_args a = {c, ref_tok_random("p", c->n, 1), ref_tok_random("g", c->n, 1),
+                    ref_tok_random("m", c->n, 1), ref_tok_random("v", c->n, 1)};
+    for (int64_t i = 0; i < c->n; i++) {
+        double second = c->a.step == 1 ? 0 : a.v.ref[i] * a.v.ref[i];
+        a.v.x[i] = (weft_real)second;
+        a.v.ref[i] = (double)a.v.x[i];
+        if (c->a.step == 1) a.m.x[i] = 0, a.m.ref[i] = 0;
+    }
+    ref_tok_run(what, call_adamw, &a, (ref_tok_out[]){REF_TOK_OUT(a.p), REF_TOK_OUT(a.m), REF_TOK_OUT(a.v)},
+                3);
+    ref_tok_adamw(a.p.ref, a.g.ref, a.m.ref, a.v.ref, c->n, &c->a);
+    ref_tok_close(what, a.p, c->tol);
+    ref_tok_close(what, a.m, c->tol);
+    ref_tok_close(what, a.v, c->tol);
+    ref_tok_free(a.p);
+    ref_tok_free(a.g);
+    ref_tok_free(a.m);
+    ref_tok_free(a.v);
+}
