@@ -16,14 +16,19 @@ SPACE = "\u2581"  # reads as a space in transformers and SentencePiece: left out
 
 
 def fixed_texts():
-    yield from ("a", " ", "\n", "\t", "  ", " a", "a ", "123", "a1b2", "0x1F 3.14159", "x\ny", "\n\n\n", "\r\n", "a\tb")
-    yield from ("naïve café Ångström ß ÿ", "Größe: 12 µm ± 3 °C", "日本語 テキスト", "Привет, мир", "שלום עולם", "नमस्ते")
-    yield from ("👩‍👩‍👧‍👦 🇩🇪 ☃️ 😀😀", "e\u0301 é ﬁ Å Å", "\u00a0\u2003\u200b\ufeff\ufffd", "\U0010ffff\u0000\u0001\u007f\u0085")
-    yield from ("<0x0A>", "<0x41> <unk> <s>", "<|pad", "▅▂▆", "if (x) {\n\t\treturn  1;\n    }\n", "a  b   c    d     e")
-    for c in " \t\n-=#*_.0aeé日":  # runs: where the order of merges shows
-        yield "\n".join(c * n for n in range(1, 80)) if c != "\n" else c * 79
-        yield " ".join("x" + c * n for n in range(1, 40))
-    yield from ("ab" * 200, "aab" * 100, "- " * 150, ("_" * 5 + "-" * 7) * 20)
+    """Short ones: what stands at the start and at the end matters."""
+    yield from ("a", " ", "  ", "\n", "\n a \n", "\tx\t", "  123", "<|pad", "\ufeffa", "e\u0301", "日本語 テキスト 1")
+
+
+def joined_texts():
+    """Long ones, made of many parts."""
+    yield "\n".join((
+        "123", "a1b2", "0x1F 3.14159", "x\ny", "\n\n\n", "\r\n", "a\tb", "naïve café Ångström ß ÿ", "Größe: 12 µm ± 3 °C",
+        "Привет, мир", "שלום עולם", "नमस्ते", "👩‍👩‍👧‍👦 🇩🇪 ☃️ 😀😀", "é ﬁ Å Å", "\u00a0\u2003\u200b\ufeff\ufffd\u2028",
+        "\U0010ffff\u0000\u0001\u007f\u0085", "<0x0A>", "<0x41> <unk> <s>", "▅▂▆", "if (x) {\n\t\treturn  1;\n    }\n",
+        "a  b   c    d     e", "ab" * 200, "aab" * 100, "- " * 150, ("_" * 5 + "-" * 7) * 20))
+    for c in " \t\n-=#*_.0aeé日":  # runs: where the order of merges would show
+        yield "\n".join([c * n for n in range(1, 80)] + ["x" + c * n + "y" for n in range(1, 40)])
 
 
 def file_texts(path, count, rng):
@@ -33,13 +38,12 @@ def file_texts(path, count, rng):
         content = "\n".join(json.loads(line)["text"] for line in content.split("\n") if line.strip())
     for _ in range(count):
         start = rng.randrange(max(1, len(content)))
-        yield content[start : start + rng.randrange(1, 12000)]
+        yield content[start : start + 60000]
 
 
-def random_texts(count, rng):
+def random_text(length, rng):
     letters = "  \t\n\n0129abcABC.,;(){}_-+=\"'éüßñ日本語😀\u0301\u00a0"
-    for _ in range(count):
-        yield "".join(rng.choice(letters) * rng.choice((1, 1, 1, 2, 3, 8, 17)) for _ in range(rng.randrange(1, 600)))
+    return "".join(rng.choice(letters) * rng.choice((1, 1, 1, 2, 3, 8, 17)) for _ in range(length))
 
 
 def run(weft, *arguments, stdin):
@@ -66,7 +70,7 @@ def main():
     if names != (0, 1, 2, 3):
         sys.exit(f"FAILED: pad, bos, eos, unk have the ids {names}")
     rng = random.Random(1)
-    texts = [*fixed_texts(), *file_texts(path, 30, rng), *random_texts(30, rng)]
+    texts = [*fixed_texts(), *joined_texts(), *file_texts(path, 8, rng), random_text(20000, rng)]
     tokens = 0
     for text in (t.replace(SPACE, " ") for t in texts):
         data = text.encode()

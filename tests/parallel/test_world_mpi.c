@@ -18,7 +18,7 @@ START_TEST(sums_follow_the_tree) {
     for (int s = 0; s < 4; s++) {
         int64_t n = sizes[s];
         weft_real *x = malloc((size_t)n * sizeof *x);
-        void *work = malloc(weft_world_sum_work(n) + 1);
+        void *work = malloc(weft_world_sum_work(n, g_w.size) + 1);
         int each = 4 / g_w.size, first = g_w.rank * each;
         for (int64_t i = 0; i < n; i++) {
             weft_real l[4] = {0};

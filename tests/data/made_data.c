@@ -1,0 +1,153 @@
+#include "made_data.h"
+#include "data/files.h"
+#include "runtime/rng.h"
+#include "support/suite.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char *g_dirs[64];
+static int g_dir_count;
+
+static void remove_dirs(void) {
+    for (int i = 0; i < g_dir_count; i++) {
+        weft_dir_remove(g_dirs[i]);
+        free(g_dirs[i]);
+    }
+}
+
+const char *made_dir(void) {
+    const char *tmp = getenv("TMPDIR");
+    char *path = weft_format("%s/weft-test.XXXXXX", tmp ? tmp : "/tmp");
+    ck_assert_ptr_nonnull(mkdtemp(path));
+    ck_assert_int_lt(g_dir_count, 64);
+    if (g_dir_count == 0) atexit(remove_dirs);
+    g_dirs[g_dir_count++] = path;
+    return path;
+}
+
+static int documents_of(const made_domain *d, int split) {
+    return split == WEFT_SPLIT_TRAIN ? d->documents : (d->documents + 3) / 4;
+}
+
+int32_t *made_document(int64_t vocab, const made_domain *d, int split, int doc, size_t *count) {
+    weft_rng r = weft_rng_make((uint64_t)doc, d->name);
+    uint64_t at = (uint64_t)split << 32;
+    *count = (size_t)weft_rng_below(r, at++, (uint64_t)d->longest + 1);
+    int32_t *ids = malloc((*count + 1) * sizeof *ids);
+    for (size_t i = 0; i < *count; i++) ids[i] = 3 + (int32_t)weft_rng_below(r, at++, (uint64_t)vocab - 3);
+    return ids;
+}
+
+int32_t *made_stream(int64_t vocab, const made_domain *d, int split, int64_t *count) {
+    int64_t n = 0;
+    int docs = documents_of(d, split);
+    int32_t *all = malloc((size_t)docs * ((size_t)d->longest + 2) * sizeof *all);
+    for (int i = 0; i < docs; i++) {
+        size_t k;
+        int32_t *ids = made_document(vocab, d, split, i, &k);
+        all[n++] = 1;
+        memcpy(all + n, ids, k * sizeof *ids);
+        n += (int64_t)k;
+        all[n++] = 2;
+        free(ids);
+    }
+    *count = n;
+    return all;
+}
+
+static void write_split(const char *dir, int64_t vocab, const made_domain *d, int split,
+                        weft_hash128 tokenizer, weft_manifest_split *out) {
+    int docs = documents_of(d, split), shards = (docs + d->per_shard - 1) / d->per_shard;
+    weft_shard_info about = {
+        .vocab_size = vocab, .bos = 1, .eos = 2, .tokenizer = tokenizer, .pipeline = {7, 7}};
+    snprintf(about.domain, sizeof about.domain, "%s", d->name);
+    *out = (weft_manifest_split){.files = calloc((size_t)shards, sizeof *out->files), .count = shards};
+    for (int s = 0; s < shards; s++) {
+        weft_shard_writer *w;
+        weft_shard_info info;
+        weft_manifest_file *f = &out->files[s];
+        f->name = weft_format("%s/%s-%05d.h5", weft_split_names[split], d->name, s);
+        char *path = weft_format("%s/%s", dir, f->name);
+        ck_assert_int_eq(weft_shard_writer_open(&w, path, &about), WEFT_OK);
+        for (int i = s * d->per_shard; i < docs && i < (s + 1) * d->per_shard; i++) {
+            size_t n;
+            int32_t *ids = made_document(vocab, d, split, i, &n);
+            ck_assert_int_eq(weft_shard_writer_add(w, ids, n, 3 * n), WEFT_OK);
+            free(ids);
+        }
+        ck_assert_int_eq(weft_shard_writer_finish(w, &info), WEFT_OK);
+        ck_assert_int_eq(weft_hash_file(path, &f->hash, &f->size), WEFT_OK);
+        f->documents = info.documents, f->tokens = info.tokens, f->bytes = info.bytes,
+        f->content = info.content;
+        out->documents += f->documents, out->tokens += f->tokens, out->bytes += f->bytes;
+        free(path);
+    }
+}
+
+void made_write(const char *dir, int64_t vocab, const made_domain *domains, int count) {
+    static const char model[] = "stands for a tokenizer.model";
+    static const char *const parts[] = {"tokenizer", "train", "heldout"};
+    char path[4096];
+    weft_manifest m = {.vocab_size = vocab,
+                       .bos = 1,
+                       .eos = 2,
+                       .heldout = 0.2,
+                       .tokenizer = weft_hash128_of(model, sizeof model)};
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, parts[i]);
+        ck_assert_int_eq(weft_dir_make(path), WEFT_OK);
+    }
+    snprintf(path, sizeof path, "%s/tokenizer/tokenizer.model", dir);
+    ck_assert_int_eq(weft_file_write(path, model, sizeof model), WEFT_OK);
+    m.domains = calloc((size_t)count, sizeof *m.domains);
+    m.domain_count = count;
+    for (int d = 0; d < count; d++) {
+        snprintf(m.domains[d].name, sizeof m.domains[d].name, "%s", domains[d].name);
+        for (int s = 0; s < WEFT_SPLITS; s++)
+            write_split(dir, vocab, &domains[d], s, m.tokenizer, &m.domains[d].split[s]);
+    }
+    ck_assert_int_eq(weft_manifest_content(&m, &m.content), WEFT_OK);
+    ck_assert_int_eq(weft_manifest_write(&m, dir), WEFT_OK);
+    weft_manifest_free(&m);
+}
+
+long made_size(const char *path) {
+    struct stat info;
+    ck_assert_int_eq(stat(path, &info), 0);
+    return (long)info.st_size;
+}
+
+void made_flip(const char *path, long at) {
+    unsigned char byte;
+    int fd = open(path, O_RDWR);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(pread(fd, &byte, 1, at), 1);
+    byte ^= 1;
+    ck_assert_int_eq(pwrite(fd, &byte, 1, at), 1);
+    ck_assert_int_eq(close(fd), 0);
+}
+
+void made_cut(const char *path, long size) {
+    ck_assert_int_eq(truncate(path, size), 0);
+}
+
+const char *made_errors(void (*f)(void *), void *arg) {
+    static char text[16384];
+    FILE *log = tmpfile();
+    ck_assert_ptr_nonnull(log);
+    fflush(stderr);
+    int saved = dup(STDERR_FILENO);
+    dup2(fileno(log), STDERR_FILENO);
+    f(arg);
+    fflush(stderr);
+    dup2(saved, STDERR_FILENO);
+    close(saved);
+    rewind(log);
+    text[fread(text, 1, sizeof text - 1, log)] = 0;
+    fclose(log);
+    return text;
+}
