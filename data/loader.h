@@ -1,5 +1,5 @@
-/* Batches of token sequences from a directory of shards (or random tokens), in an order that depends on the seed and
- * on the global sample number only, never on ranks or on time. A background thread decodes ahead. */
+/* Batches of token sequences from a directory of shards (or random tokens), in an order that depends on the
+ * seed and on the global sample number only, never on ranks or on time. A background thread decodes ahead. */
 #ifndef WEFT_LOADER_H
 #define WEFT_LOADER_H
 
@@ -19,15 +19,16 @@ typedef struct weft_loader_domain {
 } weft_loader_domain;
 
 typedef struct weft_loader_options {
-    const char *path;      /* directory made by `weft data build`, or "random" */
-    const char *split;     /* "train" or "heldout" */
+    const char *path;  /* directory made by `weft data build`, or "random" */
+    const char *split; /* "train" or "heldout" */
     uint64_t seed;
-    int64_t seq_len;       /* T */
-    int64_t max_batch;     /* most samples in one weft_loader_request */
-    int64_t cache_bytes;   /* decoded chunks kept */
-    int64_t vocab_size;    /* the model's; a directory made with a tokenizer of another size is refused */
-    int32_t bos;           /* only for path "random": unused there otherwise */
-    int weights_count;     /* 0: in proportion to tokens. Otherwise every domain named must exist, others get 0. */
+    int64_t seq_len;     /* T */
+    int64_t max_batch;   /* most samples in one weft_loader_request */
+    int64_t cache_bytes; /* decoded chunks kept */
+    int64_t vocab_size;  /* the model's; a directory made with a tokenizer of another size is refused */
+    int32_t bos;         /* only for path "random": first token of each sample; below 0: random as well */
+    int weights_count;   /* 0: in proportion to tokens. Otherwise others get 0; an unknown name is an
+                            error, and so is a domain too small for one sample. Path "random" needs none. */
     const struct {
         const char *name;
         double weight;
@@ -38,7 +39,8 @@ typedef struct weft_batch {
     int64_t count;            /* samples, in the order of the request */
     const int32_t *tokens;    /* [count, T] */
     const int32_t *targets;   /* [count, T] next token; -1 where it belongs to another document */
-    const int32_t *doc_start; /* [count, T] position in the sample of the first token of the token's document (0 if it began before) */
+    const int32_t *doc_start; /* [count, T] position in the sample of the first token of the token's document
+                                 (0 if it began before) */
     const int32_t *domain;    /* [count] index into weft_loader_domains */
     int64_t targets_counted;  /* targets that are not -1 */
 } weft_batch;
@@ -58,18 +60,18 @@ const char *weft_loader_tokenizer_path(const weft_loader *l);
 /* Digest of the data (manifest's content hash): a resumed run compares it. Zero for "random". */
 weft_hash128 weft_loader_content_digest(const weft_loader *l);
 
-/* Which sequence global sample number `sample` is: domain, and index among that domain's samples. Domain by a cycle
- * of 4096 slots holding each domain in proportion to its weight, in keyed order; within a domain a keyed permutation
- * of (seed, domain, epoch). */
+/* Which sequence global sample number `sample` is: domain, and index among that domain's samples. Domain by a
+ * cycle of 4096 slots holding each domain in proportion to its weight, in keyed order; within a domain a
+ * keyed permutation of (seed, domain, epoch). */
 void weft_loader_locate(const weft_loader *l, uint64_t sample, int *domain, int64_t *index, int64_t *epoch);
 
-/* Starts decoding `count` samples in the background (numbers as in locate); then weft_loader_take waits for them.
- * One more request may be made before the last is taken: the batch taken stays valid until the second request
- * after its own. No allocation. */
+/* Starts decoding `count` samples in the background (numbers as in locate); then weft_loader_take waits for
+ * them. One more request may be made before the last is taken: the batch taken stays valid until the second
+ * request after its own. No allocation. */
 weft_status weft_loader_request(weft_loader *l, const uint64_t *samples, int64_t count);
 /* The same for sequences in file order: indices in one domain (evaluation). */
 weft_status weft_loader_request_sequential(weft_loader *l, int domain, int64_t first, int64_t count);
-/* Fails with the reader's status when a shard is damaged. *waited_seconds (may be NULL): time spent waiting. */
+/* Fails with the reader's status when a shard is damaged. *waited_seconds (may be NULL): spent waiting. */
 weft_status weft_loader_take(weft_loader *l, weft_batch *out, double *waited_seconds);
 
 #endif

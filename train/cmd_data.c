@@ -16,10 +16,11 @@ static weft_status stats(int argc, char **argv) {
     bool json = false, help;
     int count;
     const weft_option options[] = {{"json", WEFT_OPT_FLAG, &json, NULL, "as JSON"}};
-    const weft_usage usage = {"weft data stats", "DIR",
-                              "Documents, tokens and bytes of a data directory, by domain and split, and what was skipped\n"
-                              "when it was made. Reads the manifest only.",
-                              1, 1};
+    const weft_usage usage = {
+        "weft data stats", "DIR",
+        "Documents, tokens and bytes of a data directory, by domain and split, and what was skipped\n"
+        "when it was made. Reads the manifest only.",
+        1, 1};
     WEFT_TRY(weft_options_parse(&usage, options, COUNT(options), argc, argv, &count, &help));
     if (help) return WEFT_OK;
     return weft_data_print_summary(argv[1], json);
@@ -31,14 +32,16 @@ static weft_status print_verification(const char *dir, const weft_verification *
     if (!json) {
         for (int i = 0; i < v->count; i++)
             if (v->files[i].status != WEFT_OK) printf("damaged: %s\n", v->files[i].name);
-        printf("%s: %s: %d files, %.1f MB read, %d damaged\n", dir, sound ? "sound" : "NOT SOUND", v->count, (double)bytes / 1e6, v->damaged);
+        printf("%s: %s: %d files, %.1f MB read, %d damaged\n", dir, sound ? "sound" : "NOT SOUND", v->count,
+               (double)bytes / 1e6, v->damaged);
         return weft_data_flush();
     }
     json_t *files = json_array();
     for (int i = 0; i < v->count; i++)
-        json_array_append_new(files, json_pack("{s:s, s:b}", "name", v->files[i].name, "sound", v->files[i].status == WEFT_OK));
-    return weft_data_print_json(json_pack("{s:s, s:b, s:I, s:i, s:o}", "path", dir, "sound", sound, "bytes", (json_int_t)bytes, "damaged",
-                                          v->damaged, "files", files));
+        json_array_append_new(
+            files, json_pack("{s:s, s:b}", "name", v->files[i].name, "sound", v->files[i].status == WEFT_OK));
+    return weft_data_print_json(json_pack("{s:s, s:b, s:I, s:i, s:o}", "path", dir, "sound", sound, "bytes",
+                                          (json_int_t)bytes, "damaged", v->damaged, "files", files));
 }
 
 static weft_status verify(int argc, char **argv) {
@@ -46,10 +49,11 @@ static weft_status verify(int argc, char **argv) {
     int count;
     weft_verification v;
     const weft_option options[] = {{"json", WEFT_OPT_FLAG, &json, NULL, "as JSON"}};
-    const weft_usage usage = {"weft data verify", "DIR",
-                              "Reads every file of a data directory, checks it against its hash, decodes every chunk and\n"
-                              "checks every token. Status 2 when anything is damaged.",
-                              1, 1};
+    const weft_usage usage = {
+        "weft data verify", "DIR",
+        "Reads every file of a data directory, checks it against its hash, decodes every chunk and\n"
+        "checks every token. Status 2 when anything is damaged.",
+        1, 1};
     WEFT_TRY(weft_options_parse(&usage, options, COUNT(options), argc, argv, &count, &help));
     if (help) return WEFT_OK;
     weft_status st = weft_data_verify(argv[1], &v);
@@ -63,8 +67,8 @@ static weft_status verify(int argc, char **argv) {
 
 static weft_status show_text(void *arg, const weft_sample *s) {
     (void)arg;
-    printf("---- %s, %s, document %lld: %lld tokens, %lld bytes\n", s->domain, s->file, (long long)s->document, (long long)s->tokens,
-           (long long)s->bytes);
+    printf("---- %s, %s, document %lld: %lld tokens, %lld bytes\n", s->domain, s->file,
+           (long long)s->document, (long long)s->tokens, (long long)s->bytes);
     fwrite(s->text, 1, s->text_bytes, stdout);
     printf("%s\n", s->text_bytes < (size_t)s->bytes ? " ..." : "");
     return weft_data_flush();
@@ -75,8 +79,9 @@ static weft_status show_json(void *arg, const weft_sample *s) {
     size_t bytes = s->text_bytes;
     json_t *text = json_stringn(s->text, bytes);
     for (int i = 0; !text && i < 3 && bytes > 0; i++) text = json_stringn(s->text, --bytes);
-    json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:o}", "domain", s->domain, "file", s->file, "document", (json_int_t)s->document,
-                          "tokens", (json_int_t)s->tokens, "bytes", (json_int_t)s->bytes, "text", text);
+    json_t *o = json_pack("{s:s, s:s, s:I, s:I, s:I, s:o}", "domain", s->domain, "file", s->file, "document",
+                          (json_int_t)s->document, "tokens", (json_int_t)s->tokens, "bytes",
+                          (json_int_t)s->bytes, "text", text);
     if (!o || json_array_append_new(arg, o) != 0) WEFT_FAIL(WEFT_ENOMEM, "no memory for JSON");
     return WEFT_OK;
 }
@@ -94,14 +99,16 @@ static weft_status sample(int argc, char **argv) {
         {"seed", WEFT_OPT_INT, &seed, "N", "of the draw (default 0)"},
         {"json", WEFT_OPT_FLAG, &json, NULL, "as JSON"},
     };
-    const weft_usage usage = {"weft data sample", "DIR", "Documents drawn from a data directory, their tokens as text again.", 1, 1};
+    const weft_usage usage = {"weft data sample", "DIR",
+                              "Documents drawn from a data directory, their tokens as text again.", 1, 1};
     WEFT_TRY(weft_options_parse(&usage, options, COUNT(options), argc, argv, &count, &help));
     if (help) return WEFT_OK;
     o.dir = argv[1];
     o.seed = (uint64_t)seed;
     if (!json) return weft_data_sample(&o, show_text, NULL);
     json_t *documents = json_array();
-    weft_status st = documents ? weft_data_sample(&o, show_json, documents) : weft_fail(WEFT_ENOMEM, "no memory for JSON");
+    weft_status st =
+        documents ? weft_data_sample(&o, show_json, documents) : weft_fail(WEFT_ENOMEM, "no memory for JSON");
     if (st == WEFT_OK) return weft_data_print_json(documents);
     json_decref(documents);
     return st;
@@ -115,14 +122,16 @@ weft_status weft_cmd_data(const weft_world *w, int argc, char **argv) {
     for (int i = 0; i < COUNT(names); i++)
         if (strcmp(argv[1], names[i]) == 0) return run[i](argc - 1, argv + 1);
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-        printf("usage: weft data build --tokenizer DIR -o OUT [DOMAIN=]FILE...   tokens of text, in shards\n"
-               "       weft data stats DIR                                       what a data directory holds\n"
-               "       weft data verify DIR                                      whether all of it is sound\n"
-               "       weft data sample DIR                                      some of its documents as text\n"
-               "(each with --help)\n");
+        printf(
+            "usage: weft data build --tokenizer DIR -o OUT [DOMAIN=]FILE...   tokens of text, in shards\n"
+            "       weft data stats DIR                                       what a data directory holds\n"
+            "       weft data verify DIR                                      whether all of it is sound\n"
+            "       weft data sample DIR                                      some of its documents as text\n"
+            "(each with --help)\n");
         return weft_data_flush();
     }
     int near = weft_nearest(argv[1], names, COUNT(names));
-    if (near >= 0) WEFT_FAIL(WEFT_EINPUT, "weft data: unknown '%s'; did you mean '%s'?", argv[1], names[near]);
+    if (near >= 0)
+        WEFT_FAIL(WEFT_EINPUT, "weft data: unknown '%s'; did you mean '%s'?", argv[1], names[near]);
     WEFT_FAIL(WEFT_EINPUT, "weft data: unknown '%s'; it is build, stats, verify or sample", argv[1]);
 }

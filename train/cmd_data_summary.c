@@ -1,4 +1,5 @@
-/* The table, and the JSON, of what a data directory holds: `weft data stats`, and the end of `weft data build`. */
+/* The table, and the JSON, of what a data directory holds: `weft data stats`, and the end of `weft data
+ * build`. */
 #include "train/cmd_data.h"
 
 #include "data/manifest.h"
@@ -9,7 +10,8 @@
 #include <string.h>
 
 weft_status weft_data_flush(void) {
-    if (fflush(stdout) != 0 || ferror(stdout)) WEFT_FAIL(WEFT_EIO, "the output cannot be written: %s", strerror(errno));
+    if (fflush(stdout) != 0 || ferror(stdout))
+        WEFT_FAIL(WEFT_EIO, "the output cannot be written: %s", strerror(errno));
     return WEFT_OK;
 }
 
@@ -42,15 +44,18 @@ static amounts of(const weft_manifest_split *s) {
 }
 
 static json_t *amounts_json(amounts a) {
-    json_t *o = json_pack("{s:I, s:I, s:I, s:I, s:I}", "documents", (json_int_t)a.documents, "tokens", (json_int_t)a.tokens, "bytes",
-                          (json_int_t)a.bytes, "shards", (json_int_t)a.shards, "stored_bytes", (json_int_t)a.stored);
-    if (o) json_object_set_new(o, "bytes_per_token", a.tokens ? json_real((double)a.bytes / (double)a.tokens) : json_null());
+    json_t *o = json_pack("{s:I, s:I, s:I, s:I, s:I}", "documents", (json_int_t)a.documents, "tokens",
+                          (json_int_t)a.tokens, "bytes", (json_int_t)a.bytes, "shards", (json_int_t)a.shards,
+                          "stored_bytes", (json_int_t)a.stored);
+    if (o)
+        json_object_set_new(o, "bytes_per_token",
+                            a.tokens ? json_real((double)a.bytes / (double)a.tokens) : json_null());
     return o;
 }
 
 static void amounts_row(const char *domain, const char *split, amounts a) {
-    printf("%-16s %-8s %12lld %15lld %15lld %12.3f\n", domain, split, (long long)a.documents, (long long)a.tokens, (long long)a.bytes,
-           a.tokens ? (double)a.bytes / (double)a.tokens : 0);
+    printf("%-16s %-8s %12lld %15lld %15lld %12.3f\n", domain, split, (long long)a.documents,
+           (long long)a.tokens, (long long)a.bytes, a.tokens ? (double)a.bytes / (double)a.tokens : 0);
 }
 
 static void totals(const weft_manifest *m, amounts sum[WEFT_SPLITS], int64_t *malformed, int64_t *empty) {
@@ -73,32 +78,39 @@ static weft_status print_json(const weft_manifest *m, const char *dir) {
     weft_hash128_hex(m->tokenizer, tokenizer);
     weft_hash128_hex(m->content, content);
     for (int d = 0; d < m->domain_count; d++)
-        json_array_append_new(domains, json_pack("{s:s, s:o, s:o}", "name", m->domains[d].name, "train",
-                                                 amounts_json(of(&m->domains[d].split[WEFT_SPLIT_TRAIN])), "heldout",
-                                                 amounts_json(of(&m->domains[d].split[WEFT_SPLIT_HELDOUT]))));
+        json_array_append_new(domains,
+                              json_pack("{s:s, s:o, s:o}", "name", m->domains[d].name, "train",
+                                        amounts_json(of(&m->domains[d].split[WEFT_SPLIT_TRAIN])), "heldout",
+                                        amounts_json(of(&m->domains[d].split[WEFT_SPLIT_HELDOUT]))));
     for (int i = 0; i < m->source_count; i++)
-        json_array_append_new(sources, json_pack("{s:s, s:I, s:I, s:I, s:I}", "file", m->sources[i].file, "documents",
-                                                 (json_int_t)m->sources[i].documents, "bytes", (json_int_t)m->sources[i].bytes,
-                                                 "malformed", (json_int_t)m->sources[i].malformed, "empty",
+        json_array_append_new(sources, json_pack("{s:s, s:I, s:I, s:I, s:I}", "file", m->sources[i].file,
+                                                 "documents", (json_int_t)m->sources[i].documents, "bytes",
+                                                 (json_int_t)m->sources[i].bytes, "malformed",
+                                                 (json_int_t)m->sources[i].malformed, "empty",
                                                  (json_int_t)m->sources[i].empty));
     return weft_data_print_json(json_pack(
-        "{s:s, s:I, s:s, s:s, s:f, s:o, s:{s:o, s:o}, s:{s:I, s:I}, s:o}", "path", dir, "vocab_size", (json_int_t)m->vocab_size,
-        "tokenizer", tokenizer, "content", content, "heldout", m->heldout, "domains", domains, "total", "train",
-        amounts_json(sum[WEFT_SPLIT_TRAIN]), "heldout", amounts_json(sum[WEFT_SPLIT_HELDOUT]), "skipped", "malformed",
-        (json_int_t)malformed, "empty", (json_int_t)empty, "sources", sources));
+        "{s:s, s:I, s:s, s:s, s:f, s:o, s:{s:o, s:o}, s:{s:I, s:I}, s:o}", "path", dir, "vocab_size",
+        (json_int_t)m->vocab_size, "tokenizer", tokenizer, "content", content, "heldout", m->heldout,
+        "domains", domains, "total", "train", amounts_json(sum[WEFT_SPLIT_TRAIN]), "heldout",
+        amounts_json(sum[WEFT_SPLIT_HELDOUT]), "skipped", "malformed", (json_int_t)malformed, "empty",
+        (json_int_t)empty, "sources", sources));
 }
 
 static void print_table(const weft_manifest *m, const char *dir) {
     amounts sum[WEFT_SPLITS];
     int64_t malformed, empty;
     totals(m, sum, &malformed, &empty);
-    printf("%-16s %-8s %12s %15s %15s %12s\n", "domain", "split", "documents", "tokens", "bytes of text", "bytes/token");
+    printf("%-16s %-8s %12s %15s %15s %12s\n", "domain", "split", "documents", "tokens", "bytes of text",
+           "bytes/token");
     for (int d = 0; d < m->domain_count; d++)
-        for (int s = 0; s < WEFT_SPLITS; s++) amounts_row(m->domains[d].name, weft_split_names[s], of(&m->domains[d].split[s]));
+        for (int s = 0; s < WEFT_SPLITS; s++)
+            amounts_row(m->domains[d].name, weft_split_names[s], of(&m->domains[d].split[s]));
     for (int s = 0; s < WEFT_SPLITS; s++) amounts_row("all", weft_split_names[s], sum[s]);
-    printf("%s: vocabulary %lld, %lld shards of %.1f MB", dir, (long long)m->vocab_size, (long long)(sum[0].shards + sum[1].shards),
-           (double)(sum[0].stored + sum[1].stored) / 1e6);
-    if (malformed || empty) printf("; skipped: %lld malformed lines, %lld empty documents", (long long)malformed, (long long)empty);
+    printf("%s: vocabulary %lld, %lld shards of %.1f MB", dir, (long long)m->vocab_size,
+           (long long)(sum[0].shards + sum[1].shards), (double)(sum[0].stored + sum[1].stored) / 1e6);
+    if (malformed || empty)
+        printf("; skipped: %lld malformed lines, %lld empty documents", (long long)malformed,
+               (long long)empty);
     printf("\n");
 }
 
@@ -106,7 +118,8 @@ weft_status weft_data_print_summary(const char *dir, bool json) {
     weft_manifest m;
     WEFT_TRY(weft_manifest_read(&m, dir));
     weft_status st;
-    if (json) st = print_json(&m, dir);
+    if (json)
+        st = print_json(&m, dir);
     else {
         print_table(&m, dir);
         st = weft_data_flush();

@@ -8,11 +8,10 @@
 #include <string.h>
 #include <sys/stat.h>
 
-static bool exists(const char *fmt, const char *dir) {
+static bool exists(const char *dir, const char *name) {
     char path[WEFT_PATH_SIZE];
     struct stat info;
-    snprintf(path, sizeof path, fmt, dir);
-    return stat(path, &info) == 0;
+    return weft_fs_path(path, "%s/%s", dir, name) == WEFT_OK && stat(path, &info) == 0;
 }
 
 /* Parameters in an arena of their own. */
@@ -59,6 +58,16 @@ static weft_status open_checkpoint(weft_modelfile *f, const weft_world *w) {
     return load_params(f, w);
 }
 
+static weft_status open_run(weft_modelfile *f, const weft_world *w, const char *run) {
+    bool found = false;
+    weft_log_replicated(false); /* ranks share the search: each says what it finds */
+    weft_status st = weft_ckpt_find(w, run, &found, f->path, sizeof f->path);
+    weft_log_replicated(true);
+    WEFT_TRY(st);
+    if (!found) WEFT_FAIL(WEFT_EINPUT, "%s: holds no checkpoint yet", run);
+    return open_checkpoint(f, w);
+}
+
 static weft_status open_hf(weft_modelfile *f, const weft_world *w) {
     f->is_hf = true;
     weft_config_defaults(&f->config);
@@ -67,27 +76,44 @@ static weft_status open_hf(weft_modelfile *f, const weft_world *w) {
     return weft_hf_read_weights(f->path, &f->model.table, f->params);
 }
 
-weft_status weft_modelfile_open(weft_modelfile *f, const weft_world *w, const char *path) {
-    weft_status st;
-    memset(f, 0, sizeof *f);
-    snprintf(f->path, sizeof f->path, "%s", path);
-    if (exists("%s/MANIFEST", path)) {
-        st = open_checkpoint(f, w);
-    } else if (exists("%s/checkpoints", path)) {
-        bool found = false;
-        st = weft_ckpt_find(w, path, &found, f->path, sizeof f->path);
-        if (st == WEFT_OK && !found) st = weft_fail(WEFT_EINPUT, "%s: holds no checkpoint yet", path);
-        if (st == WEFT_OK) st = open_checkpoint(f, w);
-    } else if (weft_hf_is_dir(path)) {
-        weft_log_replicated(true);
-        st = weft_world_agree(open_hf(f, w));
-        weft_log_replicated(false);
-    } else {
-        weft_log_replicated(true);
-        st = weft_world_agree(weft_fail(WEFT_EINPUT, "%s: no model here: neither a run directory, nor a checkpoint (MANIFEST), nor a Hugging Face directory (config.json)", path));
-        weft_log_replicated(false);
+static weft_status find_tokenizer(weft_modelfile *f) {
+    if (!exists(f->path, "tokenizer.model")) return WEFT_OK;
+    WEFT_TRY(weft_fs_path(f->tokenizer, "%s/tokenizer.model", f->path));
+    return f->is_hf ? weft_hash_file(f->tokenizer, &f->tokenizer_digest, NULL) : WEFT_OK;
+}
+
+typedef enum place { NOWHERE, CHECKPOINT, RUN, HUGGING_FACE } place;
+
+static place look(const char *path) {
+    if (exists(path, "MANIFEST")) return CHECKPOINT;
+    if (exists(path, "checkpoints")) return RUN;
+    return weft_hf_is_dir(path) ? HUGGING_FACE : NOWHERE;
+}
+
+static weft_status open_place(weft_modelfile *f, const weft_world *w, place where, const char *path) {
+    WEFT_TRY(weft_fs_path(f->path, "%s", path));
+    switch (where) {
+    case CHECKPOINT: return open_checkpoint(f, w);
+    case RUN: return open_run(f, w, path);
+    case HUGGING_FACE: return open_hf(f, w);
+    default:
+        WEFT_FAIL(WEFT_EINPUT,
+                  "%s: no model here: neither a run directory, nor a checkpoint (MANIFEST), nor a Hugging "
+                  "Face directory (config.json)",
+                  path);
     }
-    if (st == WEFT_OK && exists("%s/tokenizer.model", f->path)) snprintf(f->tokenizer, sizeof f->tokenizer, "%.4000s/tokenizer.model", f->path);
+}
+
+weft_status weft_modelfile_open(weft_modelfile *f, const weft_world *w, const char *path) {
+    /* One rank looks: all must go the same way, also on a file system that shows them different things. */
+    place where = w->rank == 0 ? look(path) : NOWHERE;
+    weft_world_bcast(&where, sizeof where, 0);
+    memset(f, 0, sizeof *f);
+    weft_log_replicated(true);
+    weft_status st = open_place(f, w, where, path);
+    if (st == WEFT_OK) st = find_tokenizer(f);
+    st = weft_world_agree(st);
+    weft_log_replicated(false);
     if (st != WEFT_OK) weft_modelfile_close(f);
     return st;
 }
@@ -103,14 +129,18 @@ weft_status weft_modelfile_tokenizer(const weft_modelfile *f, weft_tokenizer **o
     if (!*f->tokenizer) WEFT_FAIL(WEFT_EINPUT, "%s: holds no tokenizer.model (trained on random tokens?)", f->path);
     weft_tokenizer *t = NULL;
     WEFT_TRY(weft_tokenizer_open(&t, f->tokenizer));
-    if (weft_tokenizer_vocab_size(t) != f->config.model.vocab_size) {
-        weft_status st = weft_fail(WEFT_EINPUT, "%s: has %lld tokens, the model has %lld", f->tokenizer,
-                                   (long long)weft_tokenizer_vocab_size(t), (long long)f->config.model.vocab_size);
+    weft_hash128 zero = {0, 0}, digest = weft_tokenizer_digest(t);
+    weft_status st = WEFT_OK;
+    if (weft_tokenizer_vocab_size(t) != f->config.model.vocab_size)
+        st = weft_fail(WEFT_EINPUT, "%s: has %lld tokens, the model has %lld", f->tokenizer,
+                       (long long)weft_tokenizer_vocab_size(t), (long long)f->config.model.vocab_size);
+    else if (!weft_hash128_same(f->tokenizer_digest, zero) && !weft_hash128_same(f->tokenizer_digest, digest))
+        st = weft_fail(WEFT_EINPUT, "%s: is not the tokenizer that the model was trained with", f->tokenizer);
+    if (st == WEFT_OK)
+        *out = t;
+    else
         weft_tokenizer_close(t);
-        return st;
-    }
-    *out = t;
-    return WEFT_OK;
+    return st;
 }
 
 weft_status weft_modelfile_size(weft_modelfile *f, int64_t B, int64_t T) {

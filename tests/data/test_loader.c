@@ -336,7 +336,11 @@ END_TEST
 
 START_TEST(random_tokens) {
     weft_loader_options o = options("random");
+    const named_weight configured[] = {
+        {"books", 1}}; /* a run's configuration with only the path overridden */
     o.bos = 1;
+    o.weights_count = 1;
+    o.weights = (const void *)configured;
     weft_loader *l = open_loader(&o);
     ck_assert_int_eq(weft_loader_domain_count(l), 1);
     ck_assert_str_eq(weft_loader_domains(l)->name, "random");

@@ -1,0 +1,21 @@
+/* The bytes of a file, or of what a .gz or .zst file holds. Private to data/source*.c. */
+#ifndef WEFT_SOURCE_STREAM_H
+#define WEFT_SOURCE_STREAM_H
+
+#include "runtime/status.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+typedef enum weft_packing { WEFT_PLAIN, WEFT_GZIP, WEFT_ZSTD } weft_packing;
+
+typedef struct weft_stream weft_stream;
+
+weft_status weft_stream_open(weft_stream **out, const char *path, weft_packing packing);
+void weft_stream_close(weft_stream *s); /* NULL is allowed */
+/* Up to `capacity` bytes; *bytes less than that only at the end. Several gzip members or zstd frames in a row
+ * are one stream. WEFT_EINPUT, with the byte of the file, where packed data are damaged or end too early. */
+weft_status weft_stream_read(weft_stream *s, void *data, size_t capacity, size_t *bytes);
+void weft_stream_progress(const weft_stream *s, int64_t *done, int64_t *total); /* bytes of the file */
+
+#endif
