@@ -166,6 +166,8 @@ static weft_status describe(build *b) {
     m->heldout = b->o->heldout;
     m->pipeline = weft_hash128_of(pipeline, strlen(pipeline));
     free(pipeline);
+    int64_t *counts = calloc((size_t)m->vocab_size, sizeof *counts);
+    if (!counts) WEFT_FAIL(WEFT_ENOMEM, "%s: no memory to count tokens", b->out);
     b->splitter = (weft_splitter){.dir = b->temp,
                                   .about = {.vocab_size = m->vocab_size,
                                             .bos = m->bos,
@@ -173,6 +175,7 @@ static weft_status describe(build *b) {
                                             .tokenizer = m->tokenizer,
                                             .pipeline = m->pipeline},
                                   .shard_tokens = b->o->shard_tokens,
+                                  .counts = counts,
                                   .manifest = m};
     b->heldout_below = (uint64_t)(b->o->heldout * 0x1p64);
     return WEFT_OK;
@@ -227,6 +230,7 @@ weft_status weft_data_build(const weft_build_options *o) {
     if (b.temp) weft_dir_remove(b.temp);
     weft_manifest_free(&b.manifest);
     weft_tokenizer_close(b.tokenizer);
+    free(b.splitter.counts);
     free(b.temp);
     free(b.out);
     return st;

@@ -2,6 +2,7 @@
 #include "data/build.h"
 #include "data/files.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -71,10 +72,20 @@ weft_status weft_splitter_add(weft_splitter *s, int domain, int split, const int
     if (!s->open[domain][split]) WEFT_TRY(open_shard(s, domain, split));
     weft_shard_writer *w = s->open[domain][split];
     WEFT_TRY(weft_shard_writer_add(w, ids, count, text_bytes));
+    if (split == WEFT_SPLIT_TRAIN)
+        for (size_t i = 0; i < count; i++) s->counts[ids[i]]++;
     if (weft_shard_writer_tokens(w) >= s->shard_tokens ||
         weft_shard_writer_documents(w) >= WEFT_BUILD_SHARD_DOCUMENTS)
         return close_shard(s, domain, split);
     return WEFT_OK;
+}
+
+static double entropy(const int64_t *counts, int64_t vocab) {
+    double total = 0, sum = 0;
+    for (int64_t i = 0; i < vocab; i++) total += (double)counts[i];
+    for (int64_t i = 0; i < vocab; i++)
+        if (counts[i]) sum -= (double)counts[i] / total * log((double)counts[i] / total);
+    return sum;
 }
 
 static int by_name(const void *a, const void *b) {
@@ -86,6 +97,7 @@ weft_status weft_splitter_finish(weft_splitter *s) {
     for (int d = 0; d < m->domain_count; d++)
         for (int split = 0; split < WEFT_SPLITS; split++)
             if (s->open[d][split]) WEFT_TRY(close_shard(s, d, split));
+    m->unigram_entropy = entropy(s->counts, m->vocab_size);
     qsort(m->domains, (size_t)m->domain_count, sizeof *m->domains, by_name);
     return WEFT_OK;
 }

@@ -97,10 +97,10 @@ static json_t *manifest_json(const weft_manifest *m) {
         json_decref(sources);
         return NULL;
     }
-    return json_pack("{s:s, s:i, s:I, s:i, s:i, s:f, s:o, s:o, s:o, s:o, s:o}", "format", "weft data",
+    return json_pack("{s:s, s:i, s:I, s:i, s:i, s:f, s:f, s:o, s:o, s:o, s:o, s:o}", "format", "weft data",
                      "version", WEFT_MANIFEST_VERSION, "vocab_size", (json_int_t)m->vocab_size, "bos", m->bos,
-                     "eos", m->eos, "heldout", m->heldout, "tokenizer", hash_json(m->tokenizer), "pipeline",
-                     hash_json(m->pipeline), "content", hash_json(m->content), "domains", domains, "sources",
+                     "eos", m->eos, "heldout", m->heldout, "unigram_entropy",
+                     m->unigram_entropy, "tokenizer", hash_json(m->tokenizer), "pipeline", hash_json(m->pipeline), "content", hash_json(m->content), "domains", domains, "sources",
                      sources);
 }
 
@@ -197,8 +197,8 @@ static bool parse_manifest(json_t *root, weft_manifest *m) {
     json_int_t vocab;
     const char *tokenizer, *pipeline, *content;
     json_t *domains, *sources;
-    if (json_unpack(root, "{s:I, s:i, s:i, s:F, s:s, s:s, s:s, s:o, s:o}", "vocab_size", &vocab, "bos",
-                    &m->bos, "eos", &m->eos, "heldout", &m->heldout, "tokenizer", &tokenizer, "pipeline",
+    if (json_unpack(root, "{s:I, s:i, s:i, s:F, s:F, s:s, s:s, s:s, s:o, s:o}", "vocab_size", &vocab, "bos",
+                    &m->bos, "eos", &m->eos, "heldout", &m->heldout, "unigram_entropy", &m->unigram_entropy, "tokenizer", &tokenizer, "pipeline",
                     &pipeline, "content", &content, "domains", &domains, "sources", &sources))
         return false;
     m->vocab_size = vocab;

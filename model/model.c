@@ -244,6 +244,15 @@ void weft_model_losses(weft_model *m, weft_device *d, const weft_real *params, c
     weft_arena_release(&d->act, mark);
 }
 
+void weft_model_logits(weft_model *m, weft_device *d, const weft_real *params, const weft_microbatch *mb, weft_act *logits) {
+    weft_pass s = pass_of(d, params, mb);
+    int64_t D = m->config.hidden_size, V = m->config.vocab_size;
+    size_t mark = weft_arena_mark(&d->act);
+    trunk t = run_blocks(m, &s, mb->tokens);
+    d->ops->linear_fwd(d, logits, V, t.y, D, row_of(m, params, m->head), NULL, s.M, V, D, false);
+    weft_arena_release(&d->act, mark);
+}
+
 void weft_model_make_caches(const weft_model *m, weft_arena *a, int64_t capacity, weft_dtype act, weft_block_cache *caches) {
     size_t mark = weft_arena_mark(a);
     for (int64_t i = 0; i < m->block_count; i++) {

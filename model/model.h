@@ -49,6 +49,9 @@ void weft_model_train(weft_model *m, weft_device *d, const weft_real *params, we
 void weft_model_losses(weft_model *m, weft_device *d, const weft_real *params, const weft_microbatch *mb,
                        int64_t loss_chunk, weft_real *loss);
 
+/* Forward only: logits [B*T, V], all of them at once, for short sequences. */
+void weft_model_logits(weft_model *m, weft_device *d, const weft_real *params, const weft_microbatch *mb, weft_act *logits);
+
 /* Decoding one sequence: caches for `capacity` tokens are pushed onto `a` and zeroed (unless measuring). */
 void weft_model_make_caches(const weft_model *m, weft_arena *a, int64_t capacity, weft_dtype act, weft_block_cache *caches);
 /* Runs `count` tokens that stand at positions pos0.. and writes the last one's logits [V]. */

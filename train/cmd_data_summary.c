@@ -89,9 +89,9 @@ static weft_status print_json(const weft_manifest *m, const char *dir) {
                                                  (json_int_t)m->sources[i].malformed, "empty",
                                                  (json_int_t)m->sources[i].empty));
     return weft_data_print_json(json_pack(
-        "{s:s, s:I, s:s, s:s, s:f, s:o, s:{s:o, s:o}, s:{s:I, s:I}, s:o}", "path", dir, "vocab_size",
+        "{s:s, s:I, s:s, s:s, s:f, s:f, s:o, s:{s:o, s:o}, s:{s:I, s:I}, s:o}", "path", dir, "vocab_size",
         (json_int_t)m->vocab_size, "tokenizer", tokenizer, "content", content, "heldout", m->heldout,
-        "domains", domains, "total", "train", amounts_json(sum[WEFT_SPLIT_TRAIN]), "heldout",
+        "unigram_entropy", m->unigram_entropy, "domains", domains, "total", "train", amounts_json(sum[WEFT_SPLIT_TRAIN]), "heldout",
         amounts_json(sum[WEFT_SPLIT_HELDOUT]), "skipped", "malformed", (json_int_t)malformed, "empty",
         (json_int_t)empty, "sources", sources));
 }
@@ -106,6 +106,7 @@ static void print_table(const weft_manifest *m, const char *dir) {
         for (int s = 0; s < WEFT_SPLITS; s++)
             amounts_row(m->domains[d].name, weft_split_names[s], of(&m->domains[d].split[s]));
     for (int s = 0; s < WEFT_SPLITS; s++) amounts_row("all", weft_split_names[s], sum[s]);
+    printf("unigram entropy of the training tokens: %.4f nats a token\n", m->unigram_entropy);
     printf("%s: vocabulary %lld, %lld shards of %.1f MB", dir, (long long)m->vocab_size,
            (long long)(sum[0].shards + sum[1].shards), (double)(sum[0].stored + sum[1].stored) / 1e6);
     if (malformed || empty)

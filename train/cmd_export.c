@@ -1,12 +1,12 @@
 /* `weft export MODEL --format hf -o DIR` and `weft import DIR -o RUN`. */
+#include "data/files.h"
 #include "train/checkpoint.h"
 #include "train/commands.h"
 #include "train/hf.h"
 #include "train/modelfile.h"
 #include "train/options.h"
-#include "train/trainer.h"
+#include "train/output.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,15 +16,11 @@ static weft_status print_result(const weft_modelfile *f, const char *to, bool js
     int64_t total = weft_params_total(&f->model.table);
     if (!json) {
         printf("%s -> %s: %lld parameters\n", f->path, to, (long long)total);
-        return WEFT_OK;
+        return weft_output_finish();
     }
-    json_t *o = json_pack("{s:s, s:s, s:I, s:I}", "model", f->path, "output", to, "parameters", (json_int_t)total, "step", (json_int_t)f->step);
-    char *text = o ? json_dumps(o, 0) : NULL;
-    json_decref(o);
-    if (!text) WEFT_FAIL(WEFT_ENOMEM, "no memory for JSON");
-    puts(text);
-    free(text);
-    return WEFT_OK;
+    return weft_output_json(json_pack("{s:s, s:s, s:I, s:I}", "model", f->path, "output", to, "parameters",
+                                      (json_int_t)total, "step", (json_int_t)f->step),
+                            0);
 }
 
 weft_status weft_cmd_export(const weft_world *w, int argc, char **argv) {
@@ -32,15 +28,20 @@ weft_status weft_cmd_export(const weft_world *w, int argc, char **argv) {
     int64_t shard_mib = 5000;
     bool json = false, help = false;
     int n = 0;
-    const weft_usage usage = {.command = "weft export", .positional = "MODEL",
-                              .text = "Writes a model as a Hugging Face directory: config.json, safetensors, tokenizer. MODEL is a\n"
-                                      "run directory, a checkpoint or a Hugging Face directory.",
-                              .min_positional = 1, .max_positional = 1};
+    const weft_usage usage = {
+        .command = "weft export",
+        .positional = "MODEL",
+        .text =
+            "Writes a model as a Hugging Face directory: config.json, safetensors, tokenizer. MODEL is a\n"
+            "run directory, a checkpoint or a Hugging Face directory.",
+        .min_positional = 1,
+        .max_positional = 1};
     const weft_option options[] = {
         {"format", WEFT_OPT_STRING, &format, "hf", "hf: JambaForCausalLM, as transformers and vLLM load it"},
         {"o", WEFT_OPT_STRING, &out, "DIR", "the directory to make; must not exist"},
         {"dtype", WEFT_OPT_STRING, &dtype, "TYPE", "float32 or bfloat16 (float32)"},
-        {"max-shard-size", WEFT_OPT_INT, &shard_mib, "MIB", "larger models are cut into files of this size (5000)"},
+        {"max-shard-size", WEFT_OPT_INT, &shard_mib, "MIB",
+         "larger models are cut into files of this size (5000)"},
         {"json", WEFT_OPT_FLAG, &json, NULL, "print one JSON object"},
     };
     WEFT_TRY(weft_options_parse(&usage, options, 5, argc, argv, &n, &help));
@@ -48,13 +49,17 @@ weft_status weft_cmd_export(const weft_world *w, int argc, char **argv) {
     if (!out) WEFT_FAIL(WEFT_EINPUT, "weft export: -o DIR is missing");
     if (strcmp(format, "hf") != 0) WEFT_FAIL(WEFT_EINPUT, "--format %s: only hf is known", format);
     bool bf16 = strcmp(dtype, "bfloat16") == 0;
-    if (!bf16 && strcmp(dtype, "float32") != 0) WEFT_FAIL(WEFT_EINPUT, "--dtype %s: float32 or bfloat16", dtype);
-    if (shard_mib < 1) WEFT_FAIL(WEFT_EINPUT, "--max-shard-size %lld: must be at least 1", (long long)shard_mib);
+    if (!bf16 && strcmp(dtype, "float32") != 0)
+        WEFT_FAIL(WEFT_EINPUT, "--dtype %s: float32 or bfloat16", dtype);
+    if (shard_mib < 1 || shard_mib > INT64_MAX >> 20)
+        WEFT_FAIL(WEFT_EINPUT, "--max-shard-size %lld: must be from 1 to %lld", (long long)shard_mib,
+                  (long long)(INT64_MAX >> 20));
 
     weft_modelfile *f = calloc(1, sizeof *f);
     weft_status st = f ? weft_modelfile_open(f, w, argv[1]) : weft_fail(WEFT_ENOMEM, "no memory");
     if (st == WEFT_OK) {
-        st = weft_hf_export(out, &f->config.model, &f->model.table, f->params, bf16 ? WEFT_BF16 : WEFT_REAL_DTYPE, shard_mib << 20,
+        st = weft_hf_export(out, &f->config.model, &f->model.table, f->params,
+                            bf16 ? WEFT_BF16 : WEFT_REAL_DTYPE, shard_mib << 20,
                             *f->tokenizer ? f->tokenizer : NULL);
         if (st == WEFT_OK) st = print_result(f, out, json);
         weft_modelfile_close(f);
@@ -70,22 +75,24 @@ static weft_status save_as_run(const weft_world *w, const weft_modelfile *f, con
     weft_real *zeros = calloc((size_t)p->flat, sizeof *zeros);
     weft_fragment *fragments = calloc((size_t)(3 * p->count), sizeof *fragments);
     char(*names)[WEFT_PARAM_NAME + 16] = calloc((size_t)(3 * p->count), sizeof *names);
-    weft_ckpt_state state = {.seed = (uint64_t)f->config.seed, .config_yaml = weft_config_to_yaml(&f->config)};
-    weft_tokenizer *tokenizer = NULL;
+    weft_ckpt_state state = {.seed = (uint64_t)f->config.seed,
+                             .tokenizer = f->tokenizer_digest,
+                             .config_yaml = weft_config_to_yaml(&f->config)};
     weft_ckpt_options options = {.keep = 1, .tokenizer_model = *f->tokenizer ? f->tokenizer : NULL};
     weft_status st = WEFT_OK;
-    if (!zeros || !fragments || !names || !state.config_yaml) st = weft_fail(WEFT_ENOMEM, "no memory for %lld tensors", (long long)p->count);
-    if (st == WEFT_OK && *f->tokenizer) st = weft_tokenizer_open(&tokenizer, f->tokenizer);
-    if (st == WEFT_OK && tokenizer) state.tokenizer = weft_tokenizer_digest(tokenizer);
+    if (!zeros || !fragments || !names || !state.config_yaml)
+        st = weft_fail(WEFT_ENOMEM, "no memory for %lld tensors", (long long)p->count);
     for (int64_t i = 0; st == WEFT_OK && i < 3 * p->count; i++) {
         const weft_param *row = &p->rows[i % p->count];
         int kind = (int)(i / p->count);
         snprintf(names[i], sizeof names[i], "%s/%s", kinds[kind], row->name);
-        fragments[i] = (weft_fragment){.name = names[i], .dtype = WEFT_REAL_DTYPE, .ndim = row->ndim, .data = (kind ? zeros : f->params) + row->offset};
+        fragments[i] = (weft_fragment){.name = names[i],
+                                       .dtype = WEFT_REAL_DTYPE,
+                                       .ndim = row->ndim,
+                                       .data = (kind ? zeros : f->params) + row->offset};
         for (int d = 0; d < row->ndim; d++) fragments[i].shape[d] = fragments[i].extent[d] = row->shape[d];
     }
     if (st == WEFT_OK) st = weft_ckpt_save(w, run, &state, fragments, 3 * p->count, &options);
-    weft_tokenizer_close(tokenizer);
     weft_ckpt_state_free(&state);
     free(names);
     free(fragments);
@@ -93,15 +100,32 @@ static weft_status save_as_run(const weft_world *w, const weft_modelfile *f, con
     return st;
 }
 
+/* The whole run or nothing. */
+static weft_status make_run(const weft_world *w, weft_modelfile *f, const char *run) {
+    weft_model_config *m = &f->config.model;
+    int64_t rank = m->mamba_dt_rank;
+    /* config.json always states the rank; configurations leave the usual one to be derived. */
+    m->mamba_dt_rank = 0;
+    if (weft_dt_rank(m) != rank) m->mamba_dt_rank = rank;
+    WEFT_TRY(weft_dir_make(run));
+    weft_status st = save_as_run(w, f, run);
+    if (st != WEFT_OK) weft_dir_remove(run);
+    return st;
+}
+
 weft_status weft_cmd_import(const weft_world *w, int argc, char **argv) {
     const char *out = NULL;
     bool json = false, help = false;
     int n = 0;
-    const weft_usage usage = {.command = "weft import", .positional = "HF_DIR",
-                              .text = "Reads a Hugging Face directory of a Jamba model into a new run: a checkpoint of step 0, from\n"
-                                      "which `weft train` with the same model goes on. Every missing, extra or misshapen tensor is\n"
-                                      "an error, by name.",
-                              .min_positional = 1, .max_positional = 1};
+    const weft_usage usage = {
+        .command = "weft import",
+        .positional = "HF_DIR",
+        .text =
+            "Reads a Hugging Face directory of a Jamba model into a new run: a checkpoint of step 0, from\n"
+            "which `weft train` with the same model goes on. Every missing, extra or misshapen tensor is\n"
+            "an error, by name.",
+        .min_positional = 1,
+        .max_positional = 1};
     const weft_option options[] = {
         {"o", WEFT_OPT_STRING, &out, "RUN", "the run directory to make; must not exist"},
         {"json", WEFT_OPT_FLAG, &json, NULL, "print one JSON object"},
@@ -112,10 +136,13 @@ weft_status weft_cmd_import(const weft_world *w, int argc, char **argv) {
     if (access(out, F_OK) == 0) WEFT_FAIL(WEFT_EINPUT, "%s: exists; remove it or choose another", out);
     weft_modelfile *f = calloc(1, sizeof *f);
     if (!f) WEFT_FAIL(WEFT_ENOMEM, "no memory");
-    weft_status st = weft_hf_is_dir(argv[1]) ? WEFT_OK : weft_fail(WEFT_EINPUT, "%s: is not a Hugging Face directory: no config.json", argv[1]);
+    weft_status st =
+        weft_hf_is_dir(argv[1])
+            ? WEFT_OK
+            : weft_fail(WEFT_EINPUT, "%s: is not a Hugging Face directory: no config.json", argv[1]);
     if (st == WEFT_OK) st = weft_modelfile_open(f, w, argv[1]);
     if (st == WEFT_OK) {
-        st = save_as_run(w, f, out);
+        st = make_run(w, f, out);
         if (st == WEFT_OK) st = print_result(f, out, json);
         weft_modelfile_close(f);
     }

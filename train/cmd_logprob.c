@@ -2,6 +2,7 @@
 #include "train/commands.h"
 #include "train/modelfile.h"
 #include "train/options.h"
+#include "train/output.h"
 
 #include <errno.h>
 #include <stdio.h>
@@ -9,8 +10,8 @@
 #include <string.h>
 
 typedef struct sequences {
-    int32_t *ids;     /* all, one behind the other */
-    int64_t *ends;    /* behind the last id of each */
+    int32_t *ids;  /* all, one behind the other */
+    int64_t *ends; /* behind the last id of each */
     int64_t count, total, longest;
     int64_t ids_capacity, ends_capacity;
 } sequences;
@@ -39,15 +40,19 @@ static weft_status read_line(sequences *s, const char *path, int64_t line, const
         errno = 0;
         long long id = strtoll(p, &end, 10);
         if (end == p || (*end && !strchr(" \t\r\n", *end)))
-            WEFT_FAIL(WEFT_EINPUT, "%s:%lld: '%.20s' is not a token id; a line holds ids separated by spaces", path, (long long)line, p);
+            WEFT_FAIL(WEFT_EINPUT, "%s:%lld: '%.*s' is not a token id; a line holds ids separated by spaces",
+                      path, (long long)line, (int)strcspn(p, " \t\r\n"), p);
         if (errno || id < 0 || id >= vocab)
-            WEFT_FAIL(WEFT_EINPUT, "%s:%lld: token id %lld is not in 0..%lld", path, (long long)line, id, (long long)vocab - 1);
+            WEFT_FAIL(WEFT_EINPUT, "%s:%lld: token id %lld is not in 0..%lld", path, (long long)line, id,
+                      (long long)vocab - 1);
         WEFT_TRY(grow((void **)&s->ids, &s->ids_capacity, s->total + 1, sizeof *s->ids));
         s->ids[s->total++] = (int32_t)id;
         p = end;
     }
     int64_t length = s->total - begin;
-    if (length == 0) WEFT_FAIL(WEFT_EINPUT, "%s:%lld: no token on this line; every line is one sequence", path, (long long)line);
+    if (length == 0)
+        WEFT_FAIL(WEFT_EINPUT, "%s:%lld: no token on this line; every line is one sequence", path,
+                  (long long)line);
     WEFT_TRY(grow((void **)&s->ends, &s->ends_capacity, s->count + 1, sizeof *s->ends));
     s->ends[s->count++] = s->total;
     if (length > s->longest) s->longest = length;
@@ -60,11 +65,19 @@ static weft_status read_ids(sequences *s, const char *path, int64_t vocab) {
     char *line = NULL;
     size_t capacity = 0;
     weft_status st = WEFT_OK;
-    for (int64_t number = 1; st == WEFT_OK && getline(&line, &capacity, f) >= 0; number++) st = read_line(s, path, number, line, vocab);
+    ssize_t length;
+    for (int64_t number = 1; st == WEFT_OK && (length = getline(&line, &capacity, f)) >= 0; number++) {
+        if (strlen(line) != (size_t)length)
+            st = weft_fail(WEFT_EINPUT, "%s:%lld: holds a zero byte; is it a text file?", path,
+                           (long long)number);
+        else
+            st = read_line(s, path, number, line, vocab);
+    }
     if (st == WEFT_OK && ferror(f)) st = weft_fail(WEFT_EIO, "%s: read error: %s", path, strerror(errno));
     free(line);
     if (f != stdin) fclose(f);
-    if (st == WEFT_OK && s->count == 0) st = weft_fail(WEFT_EINPUT, "%s: is empty; every line is one sequence of token ids", path);
+    if (st == WEFT_OK && s->count == 0)
+        st = weft_fail(WEFT_EINPUT, "%s: is empty; every line is one sequence of token ids", path);
     return st;
 }
 
@@ -82,25 +95,32 @@ static weft_status print_all(weft_modelfile *f, const sequences *s, bool json) {
             sum -= (double)loss[t];
             printf(json ? "%s%.9g" : "%s%.6f", t ? (json ? ", " : " ") : "", -(double)loss[t]);
         }
-        if (json) printf("]");
-        else printf("%s(sum %.6f)\n", T ? "  " : "", sum);
+        if (json)
+            printf("]");
+        else
+            printf("%s(sum %.6f)\n", T ? "  " : "", sum);
     }
     if (json) printf("\n]}\n");
     free(loss);
-    return WEFT_OK;
+    return weft_output_finish();
 }
 
 weft_status weft_cmd_logprob(const weft_world *w, int argc, char **argv) {
     const char *path = NULL;
     bool json = false, help = false;
     int n = 0;
-    const weft_usage usage = {.command = "weft logprob", .positional = "MODEL",
-                              .text = "Natural log-probability of each token given those before it. MODEL is a run directory,\n"
-                                      "a checkpoint or a Hugging Face directory.",
-                              .min_positional = 1, .max_positional = 1};
+    const weft_usage usage = {
+        .command = "weft logprob",
+        .positional = "MODEL",
+        .text = "Natural log-probability of each token given those before it. MODEL is a run directory,\n"
+                "a checkpoint or a Hugging Face directory.",
+        .min_positional = 1,
+        .max_positional = 1};
     const weft_option options[] = {
-        {"ids", WEFT_OPT_STRING, &path, "FILE", "one sequence of token ids a line, separated by spaces; - for standard input"},
-        {"json", WEFT_OPT_FLAG, &json, NULL, "print {\"logprobs\": [[...], ...]}, one entry fewer than a sequence's tokens"},
+        {"ids", WEFT_OPT_STRING, &path, "FILE",
+         "one sequence of token ids a line, separated by spaces; - for standard input"},
+        {"json", WEFT_OPT_FLAG, &json, NULL,
+         "print {\"logprobs\": [[...], ...]}, one entry fewer than a sequence's tokens"},
     };
     WEFT_TRY(weft_options_parse(&usage, options, 2, argc, argv, &n, &help));
     if (help) return WEFT_OK;

@@ -1,4 +1,5 @@
 #include "train/modelfile.h"
+#include "runtime/hash.h"
 #include "runtime/log.h"
 #include "train/checkpoint.h"
 #include "train/hf.h"
@@ -29,12 +30,15 @@ static weft_status load_params(weft_modelfile *f, const weft_world *w) {
     const weft_params *p = &f->model.table;
     weft_fragment *fragments = calloc((size_t)p->count, sizeof *fragments);
     char(*names)[WEFT_PARAM_NAME + 16] = calloc((size_t)p->count, sizeof *names);
-    weft_status st = fragments && names ? WEFT_OK : weft_fail(WEFT_ENOMEM, "no memory to list %lld tensors", (long long)p->count);
+    weft_status st = fragments && names
+                         ? WEFT_OK
+                         : weft_fail(WEFT_ENOMEM, "no memory to list %lld tensors", (long long)p->count);
     WEFT_GOTO(st, done, weft_world_agree(st));
     for (int64_t i = 0; i < p->count; i++) {
         const weft_param *row = &p->rows[i];
         snprintf(names[i], sizeof names[i], "param/%s", row->name);
-        fragments[i] = (weft_fragment){.name = names[i], .dtype = WEFT_REAL_DTYPE, .ndim = row->ndim, .data = f->params + row->offset};
+        fragments[i] = (weft_fragment){
+            .name = names[i], .dtype = WEFT_REAL_DTYPE, .ndim = row->ndim, .data = f->params + row->offset};
         for (int d = 0; d < row->ndim; d++) fragments[i].shape[d] = fragments[i].extent[d] = row->shape[d];
     }
     st = weft_ckpt_load(w, f->path, fragments, p->count);
@@ -76,10 +80,21 @@ static weft_status open_hf(weft_modelfile *f, const weft_world *w) {
     return weft_hf_read_weights(f->path, &f->model.table, f->params);
 }
 
+static bool same(weft_hash128 a, weft_hash128 b) {
+    return a.hi == b.hi && a.lo == b.lo;
+}
+
 static weft_status find_tokenizer(weft_modelfile *f) {
-    if (!exists(f->path, "tokenizer.model")) return WEFT_OK;
-    WEFT_TRY(weft_fs_path(f->tokenizer, "%s/tokenizer.model", f->path));
-    return f->is_hf ? weft_hash_file(f->tokenizer, &f->tokenizer_digest, NULL) : WEFT_OK;
+    weft_hash128 digest = {0, 0};
+    if (exists(f->path, "tokenizer.model")) {
+        WEFT_TRY(weft_fs_path(f->tokenizer, "%s/tokenizer.model", f->path));
+        WEFT_TRY(weft_hash_file(f->tokenizer, &digest, NULL));
+    }
+    if (f->is_hf) f->tokenizer_digest = digest;
+    if (!same(f->tokenizer_digest, digest))
+        WEFT_FAIL(WEFT_EINPUT, "%s: its tokenizer.model is %s", f->path,
+                  *f->tokenizer ? "not the one that it was trained with" : "missing");
+    return WEFT_OK;
 }
 
 typedef enum place { NOWHERE, CHECKPOINT, RUN, HUGGING_FACE } place;
@@ -93,9 +108,12 @@ static place look(const char *path) {
 static weft_status open_place(weft_modelfile *f, const weft_world *w, place where, const char *path) {
     WEFT_TRY(weft_fs_path(f->path, "%s", path));
     switch (where) {
-    case CHECKPOINT: return open_checkpoint(f, w);
-    case RUN: return open_run(f, w, path);
-    case HUGGING_FACE: return open_hf(f, w);
+    case CHECKPOINT:
+        return open_checkpoint(f, w);
+    case RUN:
+        return open_run(f, w, path);
+    case HUGGING_FACE:
+        return open_hf(f, w);
     default:
         WEFT_FAIL(WEFT_EINPUT,
                   "%s: no model here: neither a run directory, nor a checkpoint (MANIFEST), nor a Hugging "
@@ -125,17 +143,19 @@ void weft_modelfile_close(weft_modelfile *f) {
     memset(f, 0, sizeof *f);
 }
 
+bool weft_modelfile_fits(const weft_modelfile *f, weft_hash128 digest) {
+    return same(f->tokenizer_digest, (weft_hash128){0, 0}) || same(f->tokenizer_digest, digest);
+}
+
 weft_status weft_modelfile_tokenizer(const weft_modelfile *f, weft_tokenizer **out) {
-    if (!*f->tokenizer) WEFT_FAIL(WEFT_EINPUT, "%s: holds no tokenizer.model (trained on random tokens?)", f->path);
+    if (!*f->tokenizer)
+        WEFT_FAIL(WEFT_EINPUT, "%s: holds no tokenizer.model (trained on random tokens?)", f->path);
     weft_tokenizer *t = NULL;
     WEFT_TRY(weft_tokenizer_open(&t, f->tokenizer));
-    weft_hash128 zero = {0, 0}, digest = weft_tokenizer_digest(t);
     weft_status st = WEFT_OK;
     if (weft_tokenizer_vocab_size(t) != f->config.model.vocab_size)
         st = weft_fail(WEFT_EINPUT, "%s: has %lld tokens, the model has %lld", f->tokenizer,
                        (long long)weft_tokenizer_vocab_size(t), (long long)f->config.model.vocab_size);
-    else if (!weft_hash128_same(f->tokenizer_digest, zero) && !weft_hash128_same(f->tokenizer_digest, digest))
-        st = weft_fail(WEFT_EINPUT, "%s: is not the tokenizer that the model was trained with", f->tokenizer);
     if (st == WEFT_OK)
         *out = t;
     else

@@ -1,5 +1,5 @@
-/* A trained model from wherever it lies: a run directory (its newest checkpoint), a checkpoint, or a Hugging Face
- * directory. For eval, logprob, generate, export. */
+/* A trained model from wherever it lies: a run directory (its newest checkpoint), a checkpoint, or a Hugging
+ * Face directory. For eval, logprob, generate, export. */
 #ifndef WEFT_MODELFILE_H
 #define WEFT_MODELFILE_H
 
@@ -12,9 +12,9 @@
 typedef struct weft_modelfile {
     char path[WEFT_PATH_SIZE];      /* the checkpoint or directory that was read */
     char tokenizer[WEFT_PATH_SIZE]; /* its tokenizer.model, "" when there is none */
-    weft_hash128 tokenizer_digest;  /* of the checkpoint; zero: unknown */
+    weft_hash128 tokenizer_digest;  /* of the one that the model was trained with; zero: unknown */
     bool is_hf;
-    int64_t step;                   /* of the checkpoint; 0 for a Hugging Face directory */
+    int64_t step; /* of the checkpoint; 0 for a Hugging Face directory */
     weft_config config;
     weft_model model;
     weft_device device;
@@ -22,11 +22,16 @@ typedef struct weft_modelfile {
     weft_real *params;
 } weft_modelfile;
 
-/* Collective. Reads weights and configuration and opens the device; its arena is left to the caller to size. */
+/* Collective; the status is agreed. Reads weights and configuration and opens the device; its arena is left
+ * to the caller to size. A checkpoint must hold the tokenizer that it names. */
 weft_status weft_modelfile_open(weft_modelfile *f, const weft_world *w, const char *path);
 void weft_modelfile_close(weft_modelfile *f); /* also of a zeroed struct */
 
-/* Opens the model's tokenizer; fails with advice when it has none or of another vocabulary size. */
+/* Whether the tokenizer of this digest is the model's; true when that is not known. */
+bool weft_modelfile_fits(const weft_modelfile *f, weft_hash128 digest);
+
+/* Opens the model's tokenizer; WEFT_EINPUT with advice when it has none or one of another vocabulary size.
+ * Not collective. */
 weft_status weft_modelfile_tokenizer(const weft_modelfile *f, weft_tokenizer **out);
 
 /* Sizes the device's arena for forward passes of B sequences of T tokens, and for reading logits. */

@@ -9,7 +9,8 @@
 /* Ends a command's output. A full disk or a closed pipe shows here at the latest: WEFT_EIO. */
 weft_status weft_output_finish(void);
 
-/* Prints the object (taken; NULL means that there was no memory for it) with jansson's flags, and finishes. */
+/* Prints the object (taken; NULL means that there was no memory for it) with jansson's flags, and finishes.
+ */
 weft_status weft_output_json(json_t *object, size_t flags);
 
 /* A number, or null for what JSON has no number for: NaN and infinities. */

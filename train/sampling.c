@@ -5,14 +5,18 @@
 #include <stdlib.h>
 
 weft_status weft_sampling_check(const weft_sampling *how) {
-    if (!(how->temperature >= 0)) WEFT_FAIL(WEFT_EINPUT, "--temperature %g: must be 0 or more", how->temperature);
-    if (!(how->top_p > 0 && how->top_p <= 1)) WEFT_FAIL(WEFT_EINPUT, "--top-p %g: must be above 0 and at most 1", how->top_p);
+    if (!(how->temperature >= 0))
+        WEFT_FAIL(WEFT_EINPUT, "--temperature %g: must be 0 or more", how->temperature);
+    if (!(how->top_p > 0 && how->top_p <= 1))
+        WEFT_FAIL(WEFT_EINPUT, "--top-p %g: must be above 0 and at most 1", how->top_p);
     if (how->top_k < 0) WEFT_FAIL(WEFT_EINPUT, "--top-k %lld: must be 0 or more", (long long)how->top_k);
     return WEFT_OK;
 }
 
 weft_status weft_sampler_open(weft_sampler *s, int64_t vocab) {
-    *s = (weft_sampler){.vocab = vocab, .p = malloc((size_t)vocab * sizeof *s->p), .order = malloc((size_t)vocab * sizeof *s->order)};
+    *s = (weft_sampler){.vocab = vocab,
+                        .p = malloc((size_t)vocab * sizeof *s->p),
+                        .order = malloc((size_t)vocab * sizeof *s->order)};
     if (s->p && s->order) return WEFT_OK;
     weft_sampler_close(s);
     WEFT_FAIL(WEFT_ENOMEM, "no memory for %lld probabilities", (long long)vocab);
@@ -31,7 +35,8 @@ static int by_probability(const void *a, const void *b, void *context) {
     return i < j ? -1 : i > j;
 }
 
-int32_t weft_sampler_pick(weft_sampler *s, const weft_sampling *how, const weft_real *logits, uint64_t index) {
+int32_t weft_sampler_pick(weft_sampler *s, const weft_sampling *how, const weft_real *logits,
+                          uint64_t index) {
     int64_t best = 0, kept = s->vocab;
     for (int64_t i = 1; i < s->vocab; i++)
         if (logits[i] > logits[best]) best = i;

@@ -35,25 +35,79 @@ static scratch scratch_at(const weft_attention *a, weft_real *p) {
     return w;
 }
 
-/* s[r][j] = <q[r], k[j]>, row by row of k: every key is read once, and no key is moved. */
+/* Few rows: keys and values are read once, in order, at the speed of memory; nothing is transposed. A row of keys of
+ * one head is short and the next is far away, so the processor does not foresee it: it is fetched PREFETCH keys
+ * ahead. */
+#define PREFETCH 16
+V_INLINE void fetch_row(const weft_real *row, int64_t d) {
+    for (int64_t e = 0; e < d; e += 64 / (int64_t)sizeof *row) __builtin_prefetch(row + e, 0, 3);
+}
+
+/* s[r][j] = <q[r], k[j]> for VLEN (or count) keys. */
+V_INLINE void dot_keys(weft_real *s, const weft_real *q, const weft_real *k, int64_t ldk, int64_t rows, int64_t count,
+                       int64_t d) {
+    for (int64_t r = 0; r < rows; r++) {
+        vreal sum[V_LANES];
+        V_UNROLL(16)
+        for (int64_t j = 0; j < VLEN; j++) sum[j] = v_set1(0);
+        V_LOOP(e, l, d, {
+            const vreal x = v_load_n(q + r * d + e, l);
+            V_UNROLL(16)
+            for (int64_t j = 0; j < VLEN; j++) sum[j] += x * v_load_n(k + (j < count ? j : 0) * ldk + e, l);
+        });
+        v_store(s + r * ATT_KEYS, v_sum_each(sum));
+    }
+}
+
 static void dot_scores(weft_real *s, const weft_real *q, const weft_real *k, int64_t ldk, int64_t rows, int64_t n,
                        int64_t d) {
-    for (int64_t j0 = 0; j0 < n; j0 += VLEN) {
-        const int64_t count = att_min(VLEN, n - j0);
-        for (int64_t r = 0; r < rows; r++) {
-            vreal sum[V_LANES] = {{0}};
-            V_LOOP(e, l, d, {
-                const vreal x = v_load_n(q + r * d + e, l);
-                if (count == VLEN) {
-                    V_UNROLL(16)
-                    for (int64_t j = 0; j < VLEN; j++) sum[j] += x * v_load_n(k + (j0 + j) * ldk + e, l);
-                } else {
-                    for (int64_t j = 0; j < count; j++) sum[j] += x * v_load_n(k + (j0 + j) * ldk + e, l);
-                }
-            });
-            v_store(s + r * ATT_KEYS + j0, v_sum_each(sum));
+    for (int64_t j = 0; j < n; j += VLEN) {
+        for (int64_t i = 0; i < VLEN && j + PREFETCH + i < n; i++) fetch_row(k + (j + PREFETCH + i) * ldk, d);
+        if (j + VLEN <= n)
+            dot_keys(s + j, q, k + j * ldk, ldk, rows, VLEN, d);
+        else
+            dot_keys(s + j, q, k + j * ldk, ldk, rows, n - j, d);
+    }
+}
+
+/* o[r] += sum_j s[r][j] v[j], for nr rows and nv vectors (constants where inlined; only `lanes` of the last count). */
+V_INLINE void weigh_values(const int nr, const int nv, const int64_t lanes, weft_real *o, const weft_real *s,
+                           const weft_real *v, int64_t ldv, int64_t n, int64_t d) {
+    vreal sum[4][4];
+    V_UNROLL(4)
+    for (int r = 0; r < nr; r++) {
+        V_UNROLL(4)
+        for (int i = 0; i < nv; i++) sum[r][i] = v_load_n(o + r * d + i * VLEN, i == nv - 1 ? lanes : VLEN);
+    }
+    for (int64_t j = 0; j < n; j++) {
+        if (j + PREFETCH < n) fetch_row(v + (j + PREFETCH) * ldv, nv * VLEN);
+        V_UNROLL(4)
+        for (int i = 0; i < nv; i++) {
+            const vreal x = v_load_n(v + j * ldv + i * VLEN, i == nv - 1 ? lanes : VLEN);
+            V_UNROLL(4)
+            for (int r = 0; r < nr; r++) sum[r][i] += v_set1(s[r * ATT_KEYS + j]) * x;
         }
     }
+    V_UNROLL(4)
+    for (int r = 0; r < nr; r++) {
+        V_UNROLL(4)
+        for (int i = 0; i < nv; i++) v_store_n(o + r * d + i * VLEN, sum[r][i], i == nv - 1 ? lanes : VLEN);
+    }
+}
+
+V_INLINE void sum_columns(const int nv, const int64_t lanes, weft_real *o, const weft_real *s, const weft_real *v,
+                          int64_t ldv, int64_t rows, int64_t n, int64_t d) {
+    int64_t r = 0;
+    for (; r + 4 <= rows; r += 4) weigh_values(4, nv, lanes, o + r * d, s + r * ATT_KEYS, v, ldv, n, d);
+    for (; r < rows; r++) weigh_values(1, nv, lanes, o + r * d, s + r * ATT_KEYS, v, ldv, n, d);
+}
+
+static void sum_values(weft_real *o, const weft_real *s, const weft_real *v, int64_t ldv, int64_t rows, int64_t n,
+                       int64_t d) {
+    int64_t e = 0;
+    for (; e + 4 * VLEN <= d; e += 4 * VLEN) sum_columns(4, VLEN, o + e, s, v + e, ldv, rows, n, d);
+    for (; e + VLEN <= d; e += VLEN) sum_columns(1, VLEN, o + e, s, v + e, ldv, rows, n, d);
+    if (e < d) sum_columns(1, d - e, o + e, s, v + e, ldv, rows, n, d);
 }
 
 /* Turns the scores of row r against keys [0, n) of a block into weights, those outside [from, to) into 0, and brings
@@ -112,7 +166,10 @@ static void attend(const weft_attention *a, const att_block *q, int64_t from, in
                 soften_row(st, h * q->count + i, w->s + (h * q->count + i) * ATT_KEYS, att_max(sees.first - j0, 0),
                            att_min(sees.end - j0, n), n, d);
         }
-        tile_gemm(false, rows, d, n, w->s, ATT_KEYS, v + j0 * a->ldv, a->ldv, st->o, d, true);
+        if (rows <= FEW_ROWS)
+            sum_values(st->o, w->s, v + j0 * a->ldv, a->ldv, rows, n, d);
+        else
+            tile_gemm(false, rows, d, n, w->s, ATT_KEYS, v + j0 * a->ldv, a->ldv, st->o, d, true);
     }
 }
 

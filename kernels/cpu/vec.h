@@ -242,12 +242,13 @@ V_INLINE vreal v_sigmoid(vreal x) { return v_set1(1) / (v_set1(1) + v_exp(-x)); 
  * s = e/(2 + e) in [0, 1/3], log1p(e) = 2 atanh(s) = s * (minimax polynomial in s^2). */
 V_INLINE vreal v_softplus_slope(vreal x, vreal *slope) {
 #if WEFT_REAL_IS_DOUBLE
+    vreal y = x, dy = x;
     for (int64_t i = 0; i < VLEN; i++) {
-        const double v = x[i];
-        (*slope)[i] = v > 20 ? 1 : 1 / (1 + exp(-v));
-        x[i] = v > 20 ? v : log1p(exp(v));
+        y[i] = x[i] > 20 ? x[i] : log1p(exp(x[i]));
+        dy[i] = x[i] > 20 ? 1 : 1 / (1 + exp(-x[i]));
     }
-    return x;
+    *slope = dy;
+    return y;
 #else
     const vreal one = v_set1(1), two = v_set1(2);
     const vreal top = v_max(v_set1(0), x), e = v_exp(x - top - top); /* x - 2 max(x, 0) = -|x|, and NaN for NaN */
