@@ -15,7 +15,8 @@
 
 static struct {
     int rank, size;
-} g_world = {0, 1};
+    bool started; /* MPI was */
+} g_world = {0, 1, false};
 
 static weft_status mpi_failed(const char *what, int code) {
     char text[MPI_MAX_ERROR_STRING];
@@ -24,7 +25,20 @@ static weft_status mpi_failed(const char *what, int code) {
     WEFT_FAIL(WEFT_EINTERNAL, "%s failed: %s", what, text);
 }
 
+/* Started by mpirun or srun? Open MPI's, PMIx's and PMI's launchers each leave a mark. */
+static bool launched(void) {
+    const char *const marks[] = {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"};
+    for (size_t i = 0; i < sizeof marks / sizeof *marks; i++)
+        if (getenv(marks[i])) return true;
+    return false;
+}
+
 weft_status weft_world_init(int *argc, char ***argv, weft_world *w) {
+    if (!launched()) { /* alone: starting MPI would cost half a second and give nothing */
+        *w = (weft_world){.size = 1, .local_size = 1};
+        weft_log_set_rank(0, 1);
+        return WEFT_OK;
+    }
     /* A rank that waits gives its core away: with more ranks than cores a small all-reduce takes 16 ms otherwise.
      * A single machine's ranks talk through shared memory. Both are defaults that the user's environment overrides. */
     setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
@@ -39,6 +53,7 @@ weft_status weft_world_init(int *argc, char ***argv, weft_world *w) {
     MPI_Comm_rank(node, &w->local_rank);
     MPI_Comm_size(node, &w->local_size);
     MPI_Comm_free(&node);
+    g_world.started = true;
     g_world.rank = w->rank;
     g_world.size = w->size;
     weft_log_set_rank(w->rank, w->size);
@@ -64,31 +79,37 @@ int weft_world_threads(const weft_world *w) {
     return cores > w->local_size ? cores / w->local_size : 1;
 }
 
-void weft_world_finalize(void) { MPI_Finalize(); }
+void weft_world_finalize(void) {
+    if (g_world.started) MPI_Finalize();
+}
 
 void weft_world_abort(int exit_code) {
+    if (!g_world.started) exit(exit_code);
     MPI_Abort(MPI_COMM_WORLD, exit_code);
     abort();
 }
 
 weft_status weft_world_agree(weft_status mine) {
-    int bad = mine != WEFT_OK ? g_world.rank : g_world.size, first = 0;
-    MPI_Allreduce(&bad, &first, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
+    int bad = mine != WEFT_OK ? g_world.rank : g_world.size, first = bad;
+    if (g_world.size > 1) MPI_Allreduce(&bad, &first, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
     weft_log_settle_held(first == g_world.rank);
     if (first == g_world.size) return WEFT_OK;
     return mine != WEFT_OK ? mine : WEFT_EREMOTE;
 }
 
 int weft_world_exit_code(int mine) {
-    int all = 0;
-    MPI_Allreduce(&mine, &all, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
+    int all = mine;
+    if (g_world.size > 1) MPI_Allreduce(&mine, &all, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
     return all;
 }
 
-void weft_world_barrier(void) { MPI_Barrier(MPI_COMM_WORLD); }
+void weft_world_barrier(void) {
+    if (g_world.size > 1) MPI_Barrier(MPI_COMM_WORLD);
+}
 
 void weft_world_bcast(void *data, size_t bytes, int root) {
     const size_t piece = (size_t)1 << 30; /* MPI counts are int */
+    if (g_world.size == 1) return;
     for (size_t at = 0; at < bytes; at += piece) {
         size_t n = bytes - at < piece ? bytes - at : piece;
         MPI_Bcast((char *)data + at, (int)n, MPI_BYTE, root, MPI_COMM_WORLD);
@@ -97,18 +118,19 @@ void weft_world_bcast(void *data, size_t bytes, int root) {
 
 void weft_world_allgather(const void *mine, void *all, size_t bytes_each) {
     WEFT_CHECK(bytes_each < ((size_t)1 << 31), "all-gather of %zu bytes a rank", bytes_each);
-    MPI_Allgather(mine, (int)bytes_each, MPI_BYTE, all, (int)bytes_each, MPI_BYTE, MPI_COMM_WORLD);
+    if (g_world.size == 1) memcpy(all, mine, bytes_each);
+    else MPI_Allgather(mine, (int)bytes_each, MPI_BYTE, all, (int)bytes_each, MPI_BYTE, MPI_COMM_WORLD);
 }
 
 int64_t weft_world_sum_i64(int64_t x) {
-    int64_t all = 0;
-    MPI_Allreduce(&x, &all, 1, MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD);
+    int64_t all = x;
+    if (g_world.size > 1) MPI_Allreduce(&x, &all, 1, MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD);
     return all;
 }
 
 int64_t weft_world_max_i64(int64_t x) {
-    int64_t all = 0;
-    MPI_Allreduce(&x, &all, 1, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD);
+    int64_t all = x;
+    if (g_world.size > 1) MPI_Allreduce(&x, &all, 1, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD);
     return all;
 }
 
@@ -126,14 +148,16 @@ weft_status weft_world_gather_bytes(const void *mine, size_t bytes, char **all, 
         if (!counts || !starts) st = weft_fail(WEFT_ENOMEM, "no memory to gather from %d ranks", g_world.size);
     }
     WEFT_GOTO(st, done, weft_world_agree(st));
-    MPI_Gather(&n, 1, MPI_INT, counts, 1, MPI_INT, 0, MPI_COMM_WORLD);
+    if (g_world.size == 1) counts[0] = n;
+    else MPI_Gather(&n, 1, MPI_INT, counts, 1, MPI_INT, 0, MPI_COMM_WORLD);
     if (g_world.rank == 0) {
         for (int r = 0; r < g_world.size; r++) starts[r] = (int)total, total += (size_t)counts[r];
         if (total >= ((size_t)1 << 31)) st = weft_fail(WEFT_EINTERNAL, "gather of %zu bytes in all", total);
         else if (!(out = malloc(total ? total : 1))) st = weft_fail(WEFT_ENOMEM, "no memory to gather %zu bytes", total);
     }
     WEFT_GOTO(st, done, weft_world_agree(st));
-    MPI_Gatherv(mine, n, MPI_BYTE, out, counts, starts, MPI_BYTE, 0, MPI_COMM_WORLD);
+    if (g_world.size == 1) memcpy(out, mine, bytes);
+    else MPI_Gatherv(mine, n, MPI_BYTE, out, counts, starts, MPI_BYTE, 0, MPI_COMM_WORLD);
     *all = out;
     *all_bytes = total;
     out = NULL;

@@ -1,8 +1,8 @@
 /* The ranks of this job and the collectives between them, over MPI. The only header above mpi.h: parallel/world.c
  * is the one file that includes it.
  *
- * "Collective" functions must be entered by every rank. Without mpirun there is one rank and every collective is
- * the identity; MPI is started all the same. */
+ * "Collective" functions must be entered by every rank. Without mpirun (or srun) there is one rank, every collective is
+ * the identity, and MPI is not started. */
 #ifndef WEFT_WORLD_H
 #define WEFT_WORLD_H
 

@@ -5,6 +5,7 @@
 #include "train/output.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,7 +82,17 @@ static weft_status read_ids(sequences *s, const char *path, int64_t vocab) {
     return st;
 }
 
+static void print_sequence(const weft_real *loss, int64_t count, bool json) {
+    double sum = 0;
+    for (int64_t t = 0; t < count; t++) {
+        sum -= (double)loss[t];
+        printf(json ? "%s%.9g" : "%s%.6f", t ? (json ? ", " : " ") : "", -(double)loss[t]);
+    }
+    if (!json) printf("%s(sum %.6f)\n", count ? "  " : "", sum);
+}
+
 static weft_status print_all(weft_modelfile *f, const sequences *s, bool json) {
+    weft_status st = WEFT_OK;
     weft_real *loss = malloc((size_t)s->longest * sizeof *loss);
     if (!loss) WEFT_FAIL(WEFT_ENOMEM, "no memory for %lld tokens", (long long)s->longest);
     if (json) printf("{\"logprobs\": [");
@@ -89,20 +100,20 @@ static weft_status print_all(weft_modelfile *f, const sequences *s, bool json) {
         int64_t begin = i ? s->ends[i - 1] : 0, T = s->ends[i] - begin - 1;
         weft_microbatch mb = {.B = 1, .T = T, .tokens = s->ids + begin, .targets = s->ids + begin + 1};
         if (T > 0) weft_model_losses(&f->model, &f->device, f->params, &mb, f->config.train.loss_chunk, loss);
+        for (int64_t t = 0; t < T && st == WEFT_OK; t++)
+            if (!isfinite(loss[t]))
+                st = weft_fail(WEFT_EINPUT,
+                               "%s: the log-probability of token %lld of sequence %lld is not a finite "
+                               "number; are its weights?",
+                               f->path, (long long)t + 2, (long long)i + 1);
+        if (st != WEFT_OK) break;
         if (json) printf("%s[", i ? ",\n  " : "\n  ");
-        double sum = 0;
-        for (int64_t t = 0; t < T; t++) {
-            sum -= (double)loss[t];
-            printf(json ? "%s%.9g" : "%s%.6f", t ? (json ? ", " : " ") : "", -(double)loss[t]);
-        }
-        if (json)
-            printf("]");
-        else
-            printf("%s(sum %.6f)\n", T ? "  " : "", sum);
+        print_sequence(loss, T, json);
+        if (json) printf("]");
     }
-    if (json) printf("\n]}\n");
+    if (json && st == WEFT_OK) printf("\n]}\n");
     free(loss);
-    return weft_output_finish();
+    return st == WEFT_OK ? weft_output_finish() : st;
 }
 
 weft_status weft_cmd_logprob(const weft_world *w, int argc, char **argv) {

@@ -22,7 +22,8 @@ weft_status weft_sampling_check(const weft_sampling *how);
 weft_status weft_sampler_open(weft_sampler *s, int64_t vocab);
 void weft_sampler_close(weft_sampler *s);
 
-/* Token number `index` of a text: a function of (logits, how, index) only. Ties go to the lower id. */
+/* Token number `index` of a text: a function of (logits, how, index) only. Ties go to the lower id. Logits
+ * must be finite, or -infinity for tokens that are never taken (one at least must be finite). */
 int32_t weft_sampler_pick(weft_sampler *s, const weft_sampling *how, const weft_real *logits, uint64_t index);
 
 #endif
