@@ -104,10 +104,24 @@ static json_t *manifest_json(const weft_manifest *m) {
                      sources);
 }
 
+enum { DUMP_FLAGS = JSON_INDENT(1) | JSON_REAL_PRECISION(17) | JSON_SORT_KEYS };
+#define HASH_KEY "xxh3_128"
+
+/* Hash of the manifest's text without the member that holds it; zero when there is no memory. Numbers with 17 digits
+ * and sorted keys come out of the reader as they went in. */
+static weft_hash128 hash_without_itself(json_t *root) {
+    json_object_del(root, HASH_KEY);
+    char *text = json_dumps(root, DUMP_FLAGS);
+    weft_hash128 h = text ? weft_hash128_of(text, strlen(text)) : (weft_hash128){0, 0};
+    free(text);
+    return h;
+}
+
 weft_status weft_manifest_write(const weft_manifest *m, const char *dir) {
     weft_status st;
     json_t *root = manifest_json(m);
-    char *text = root ? json_dumps(root, JSON_INDENT(1) | JSON_REAL_PRECISION(17)) : NULL;
+    if (root) json_object_set_new(root, HASH_KEY, hash_json(hash_without_itself(root)));
+    char *text = root ? json_dumps(root, DUMP_FLAGS) : NULL;
     char *path = weft_format("%s/manifest.json", dir);
     if (!text || !path)
         st = weft_fail(WEFT_ENOMEM, "%s: the manifest cannot be put together", dir);
@@ -120,6 +134,10 @@ weft_status weft_manifest_write(const weft_manifest *m, const char *dir) {
 }
 
 /* ---- reading ---- */
+static bool same(weft_hash128 a, weft_hash128 b) {
+    return a.hi == b.hi && a.lo == b.lo;
+}
+
 static bool parse_hash(const char *hex, weft_hash128 *out) {
     uint64_t word[2] = {0};
     if (!hex || strlen(hex) != 32 || strspn(hex, "0123456789abcdef") != 32) return false;
@@ -222,6 +240,14 @@ static bool parse_manifest(json_t *root, weft_manifest *m) {
     return true;
 }
 
+static weft_status check_hash(const char *path, json_t *root) {
+    weft_hash128 stated;
+    bool there = parse_hash(json_string_value(json_object_get(root, HASH_KEY)), &stated);
+    if (!there || !same(stated, hash_without_itself(root)))
+        WEFT_FAIL(WEFT_EINPUT, "%s: damaged or edited: its text has not the hash that it states; build the data again", path);
+    return WEFT_OK;
+}
+
 static weft_status check_version(const char *path, json_t *root) {
     const char *format = json_string_value(json_object_get(root, "format"));
     json_int_t version = json_integer_value(json_object_get(root, "version"));
@@ -255,6 +281,7 @@ weft_status weft_manifest_read(weft_manifest *m, const char *dir) {
         goto done;
     }
     WEFT_GOTO(st, done, check_version(path, root));
+    WEFT_GOTO(st, done, check_hash(path, root));
     if (!parse_manifest(root, &parsed)) {
         st = weft_fail(
             WEFT_EINPUT,
@@ -269,10 +296,6 @@ done:
     free(text);
     free(path);
     return st;
-}
-
-static bool same(weft_hash128 a, weft_hash128 b) {
-    return a.hi == b.hi && a.lo == b.lo;
 }
 
 static weft_status compare(const weft_manifest *m, const weft_manifest_domain *domain,

@@ -1,5 +1,6 @@
 /* `weft generate MODEL --prompt TEXT`: continues a text, token by token, with caches of keys, values and
  * states. */
+#include "data/source_json.h"
 #include "train/commands.h"
 #include "train/modelfile.h"
 #include "train/options.h"
@@ -103,6 +104,23 @@ static weft_status run(generation *g, const weft_sampling *how) {
     return WEFT_OK;
 }
 
+/* A token sequence may end within a character, or hold byte tokens that are none: U+FFFD stands for such
+ * bytes. The ids are the whole truth. */
+static json_t *json_text(const char *text, size_t bytes) {
+    char *valid = malloc(3 * bytes + 1);
+    size_t n = 0;
+    for (size_t i = 0, length; valid && i < bytes; i += length) {
+        for (length = 1; length < 4 && i + length < bytes && !weft_utf8_valid(text + i, length);) length++;
+        bool good = weft_utf8_valid(text + i, length);
+        if (!good) length = 1;
+        memcpy(valid + n, good ? text + i : "\xEF\xBF\xBD", good ? length : 3);
+        n += good ? length : 3;
+    }
+    json_t *string = valid ? json_stringn(valid, n) : NULL;
+    free(valid);
+    return string;
+}
+
 static weft_status print(const generation *g, bool json) {
     char *text = NULL;
     size_t bytes = 0;
@@ -119,9 +137,7 @@ static weft_status print(const generation *g, bool json) {
     json_t *ids = json_array(),
            *o = json_pack("{s:o, s:I}", "ids", ids, "prompt_tokens", (json_int_t)g->prompt);
     for (int64_t i = 0; o && i < g->count; i++) json_array_append_new(ids, json_integer(g->ids[i]));
-    /* Bytes that a token sequence cut short may leave incomplete are not JSON: the ids are the whole truth.
-     */
-    json_t *string = text ? json_stringn(text, bytes) : NULL;
+    json_t *string = text ? json_text(text, bytes) : NULL;
     if (o && string) json_object_set_new(o, "text", string);
     free(text);
     return weft_output_json(o, 0);

@@ -49,7 +49,8 @@ static weft_status keep_until(const char *path, int64_t step) {
 }
 
 weft_status weft_metrics_open(weft_metrics *m, const char *run, int64_t step, const weft_config *c) {
-    *m = (weft_metrics){.terminal = isatty(STDERR_FILENO), .every = c->log.every, .steps = c->train.steps,
+    /* Under mpirun stderr is a pipe to mpirun: launch/local knows whether a terminal is behind it. */
+    *m = (weft_metrics){.terminal = isatty(STDERR_FILENO) || getenv("WEFT_TERMINAL"), .every = c->log.every, .steps = c->train.steps,
                         .first_step = step, .started = weft_clock()};
     size_t size = strlen(run) + 32;
     m->path = malloc(size);

@@ -60,26 +60,43 @@ weft_status weft_trainer_save(weft_trainer *t, const weft_loader *loader, const 
     return st;
 }
 
-/* The line of `text` that gives `key`, within its section, without leading space. */
-static void first_difference(const weft_model_config *now, const weft_model_config *then, char *out, size_t size) {
-    weft_config a, b;
-    weft_config_defaults(&a);
-    b = a;
-    a.model = *now;
-    b.model = *then;
-    char *ta = weft_config_to_yaml(&a), *tb = weft_config_to_yaml(&b);
-    snprintf(out, size, "(unknown)");
-    for (char *pa = ta, *pb = tb; pa && pb && *pa && *pb;) {
-        size_t la = strcspn(pa, "\n"), lb = strcspn(pb, "\n");
-        if (la != lb || memcmp(pa, pb, la) != 0) {
-            snprintf(out, size, "now \"%.*s\", in the checkpoint \"%.*s\"", (int)la, pa, (int)lb, pb);
-            break;
-        }
-        pa += la + (pa[la] == '\n');
-        pb += lb + (pb[lb] == '\n');
+/* The model as it is, however it was spelled: patterns instead of periods, sizes instead of "auto". What only steers
+ * training is left out for a checkpoint that has not trained yet. */
+static void resolve(weft_config *c, bool untrained) {
+    weft_model_config *m = &c->model;
+    m->mamba_dt_rank = weft_dt_rank(m);
+    m->head_dim = weft_head_dim(m);
+    for (int64_t l = 0; l < m->num_hidden_layers; l++) {
+        m->mixer_pattern[l] = ".AM"[m->mixer[l]];
+        m->ffn_pattern[l] = ".DE"[m->ffn[l]];
     }
-    free(ta);
-    free(tb);
+    m->mixer_pattern[m->num_hidden_layers] = m->ffn_pattern[m->num_hidden_layers] = '\0';
+    m->attn_layer_period = m->attn_layer_offset = m->expert_layer_period = m->expert_layer_offset = 0;
+    if (untrained) m->router_aux_loss_coef = m->router_z_loss_coef = m->activation_loss_coef = m->initializer_range = 0;
+}
+
+/* Sets `out` to the first line in which two models differ; false when there is none. */
+static bool first_difference(const weft_model_config *now, const weft_model_config *then, bool untrained, char *out, size_t size) {
+    weft_config *c = calloc(2, sizeof *c);
+    char *text[2] = {NULL, NULL};
+    bool differ = false;
+    for (int i = 0; c && i < 2; i++) {
+        weft_config_defaults(&c[i]);
+        c[i].model = i ? *then : *now;
+        resolve(&c[i], untrained);
+        text[i] = weft_config_to_yaml(&c[i]);
+    }
+    for (char *a = text[0], *b = text[1]; a && b && *a && *b && !differ;) {
+        size_t la = strcspn(a, "\n"), lb = strcspn(b, "\n");
+        differ = la != lb || memcmp(a, b, la) != 0;
+        if (differ) snprintf(out, size, "now \"%.*s\", in the checkpoint \"%.*s\"", (int)la, a, (int)lb, b);
+        a += la + (a[la] == '\n');
+        b += lb + (b[lb] == '\n');
+    }
+    free(text[0]);
+    free(text[1]);
+    free(c);
+    return differ;
 }
 
 static bool same_digest(weft_hash128 a, weft_hash128 b) { return a.hi == b.hi && a.lo == b.lo; }
@@ -93,8 +110,7 @@ static weft_status check_same_run(const weft_trainer *t, const weft_loader *load
     WEFT_TRY(weft_config_parse(&then, s->config_yaml, strlen(s->config_yaml), path));
     WEFT_TRY(weft_config_finish(&then));
     char text[512];
-    first_difference(&now->model, &then.model, text, sizeof text);
-    if (strcmp(text, "(unknown)") != 0)
+    if (first_difference(&now->model, &then.model, s->step == 0, text, sizeof text))
         WEFT_FAIL(WEFT_EINPUT, "%s: another model: %s; use the same configuration, or another run directory", path, text);
     if (s->step == 0) return WEFT_OK;
     if (then.train.seq_len != now->train.seq_len)

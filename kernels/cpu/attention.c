@@ -1,13 +1,13 @@
-/* Attention, forward: blocks of queries meet blocks of keys with a running maximum and sum (arXiv 2307.08691).
- * Scores are kept in units of log 2. When there are few blocks of queries (decoding), the keys are split as well and
- * the pieces are put together at the end. */
+/* Attention, forward: blocks of queries meet blocks of keys with a running maximum and sum (arXiv
+ * 2307.08691). Scores are kept in units of log 2. When there are few blocks of queries (decoding), the keys
+ * are split as well and the pieces are put together at the end. */
 #include "cpu/attention.h"
 
 #include <omp.h>
 
-#define FEW_ROWS 8      /* up to here scores are dot products; above, keys are transposed first */
-#define MIN_TASKS 32    /* split the keys when there are fewer pieces of work */
-#define SPLIT_KEYS 512  /* but give each at least so many */
+#define FEW_ROWS 8     /* up to here scores are dot products; above, keys are transposed first */
+#define MIN_TASKS 32   /* split the keys when there are fewer pieces of work */
+#define SPLIT_KEYS 512 /* but give each at least so many */
 
 /* Running state of a block: o [rows][d] not yet divided by sum, top the largest score so far. */
 typedef struct state {
@@ -20,7 +20,9 @@ typedef struct scratch {
     state own;
 } scratch;
 
-static size_t state_size(const weft_attention *a) { return (size_t)(att_rows(a) * (a->d + 2)); }
+static size_t state_size(const weft_attention *a) {
+    return (size_t)(att_rows(a) * (a->d + 2));
+}
 static state state_at(const weft_attention *a, weft_real *p) {
     const int64_t rows = att_rows(a);
     return (state){p, p + rows * a->d, p + rows * (a->d + 1)};
@@ -35,17 +37,17 @@ static scratch scratch_at(const weft_attention *a, weft_real *p) {
     return w;
 }
 
-/* Few rows: keys and values are read once, in order, at the speed of memory; nothing is transposed. A row of keys of
- * one head is short and the next is far away, so the processor does not foresee it: it is fetched PREFETCH keys
- * ahead. */
+/* Few rows: keys and values are read once, in order, at the speed of memory; nothing is transposed. A row of
+ * keys of one head is short and the next is far away, so the processor does not foresee it: it is fetched
+ * PREFETCH keys ahead. */
 #define PREFETCH 16
 V_INLINE void fetch_row(const weft_real *row, int64_t d) {
     for (int64_t e = 0; e < d; e += 64 / (int64_t)sizeof *row) __builtin_prefetch(row + e, 0, 3);
 }
 
 /* s[r][j] = <q[r], k[j]> for VLEN (or count) keys. */
-V_INLINE void dot_keys(weft_real *s, const weft_real *q, const weft_real *k, int64_t ldk, int64_t rows, int64_t count,
-                       int64_t d) {
+V_INLINE void dot_keys(weft_real *s, const weft_real *q, const weft_real *k, int64_t ldk, int64_t rows,
+                       int64_t count, int64_t d) {
     for (int64_t r = 0; r < rows; r++) {
         vreal sum[V_LANES];
         V_UNROLL(16)
@@ -59,8 +61,8 @@ V_INLINE void dot_keys(weft_real *s, const weft_real *q, const weft_real *k, int
     }
 }
 
-static void dot_scores(weft_real *s, const weft_real *q, const weft_real *k, int64_t ldk, int64_t rows, int64_t n,
-                       int64_t d) {
+static void dot_scores(weft_real *s, const weft_real *q, const weft_real *k, int64_t ldk, int64_t rows,
+                       int64_t n, int64_t d) {
     for (int64_t j = 0; j < n; j += VLEN) {
         for (int64_t i = 0; i < VLEN && j + PREFETCH + i < n; i++) fetch_row(k + (j + PREFETCH + i) * ldk, d);
         if (j + VLEN <= n)
@@ -70,7 +72,8 @@ static void dot_scores(weft_real *s, const weft_real *q, const weft_real *k, int
     }
 }
 
-/* o[r] += sum_j s[r][j] v[j], for nr rows and nv vectors (constants where inlined; only `lanes` of the last count). */
+/* o[r] += sum_j s[r][j] v[j], for nr rows and nv vectors (constants where inlined; only `lanes` of the last
+ * count). */
 V_INLINE void weigh_values(const int nr, const int nv, const int64_t lanes, weft_real *o, const weft_real *s,
                            const weft_real *v, int64_t ldv, int64_t n, int64_t d) {
     vreal sum[4][4];
@@ -95,24 +98,25 @@ V_INLINE void weigh_values(const int nr, const int nv, const int64_t lanes, weft
     }
 }
 
-V_INLINE void sum_columns(const int nv, const int64_t lanes, weft_real *o, const weft_real *s, const weft_real *v,
-                          int64_t ldv, int64_t rows, int64_t n, int64_t d) {
+V_INLINE void sum_columns(const int nv, const int64_t lanes, weft_real *o, const weft_real *s,
+                          const weft_real *v, int64_t ldv, int64_t rows, int64_t n, int64_t d) {
     int64_t r = 0;
     for (; r + 4 <= rows; r += 4) weigh_values(4, nv, lanes, o + r * d, s + r * ATT_KEYS, v, ldv, n, d);
     for (; r < rows; r++) weigh_values(1, nv, lanes, o + r * d, s + r * ATT_KEYS, v, ldv, n, d);
 }
 
-static void sum_values(weft_real *o, const weft_real *s, const weft_real *v, int64_t ldv, int64_t rows, int64_t n,
-                       int64_t d) {
+static void sum_values(weft_real *o, const weft_real *s, const weft_real *v, int64_t ldv, int64_t rows,
+                       int64_t n, int64_t d) {
     int64_t e = 0;
     for (; e + 4 * VLEN <= d; e += 4 * VLEN) sum_columns(4, VLEN, o + e, s, v + e, ldv, rows, n, d);
     for (; e + VLEN <= d; e += VLEN) sum_columns(1, VLEN, o + e, s, v + e, ldv, rows, n, d);
     if (e < d) sum_columns(1, d - e, o + e, s, v + e, ldv, rows, n, d);
 }
 
-/* Turns the scores of row r against keys [0, n) of a block into weights, those outside [from, to) into 0, and brings
- * the row's state up to date. */
-static void soften_row(const state *st, int64_t r, weft_real *s, int64_t from, int64_t to, int64_t n, int64_t d) {
+/* Turns the scores of row r against keys [0, n) of a block into weights, those outside [from, to) into 0, and
+ * brings the row's state up to date. */
+static void soften_row(const state *st, int64_t r, weft_real *s, int64_t from, int64_t to, int64_t n,
+                       int64_t d) {
     if (from >= to) {
         memset(s, 0, (size_t)n * sizeof *s);
         return;
@@ -138,6 +142,33 @@ static void soften_row(const state *st, int64_t r, weft_real *s, int64_t from, i
     st->sum[r] += v_sum(sum);
 }
 
+/* Scores of the block against keys j0 .. j0 + n from w->k_t, and back from the weights to o. */
+static void scores(const weft_attention *a, const att_block *q, const scratch *w, int64_t j0, int64_t n) {
+    if (att_sees_all(a, q, j0, n)) {
+        tile_gemm(q->count * q->rep, n, a->d, w->q, a->d, w->k_t, ATT_KEYS, w->s, ATT_KEYS, false);
+        return;
+    }
+    for (int64_t s = 0; s < att_strips(q) * q->rep; s++) {
+        const att_strip p = att_strip_at(a, q, s, j0, n);
+        if (p.first < p.last)
+            tile_gemm(p.count, p.last - p.first, a->d, w->q + p.row * a->d, a->d, w->k_t + p.first, ATT_KEYS,
+                      w->s + p.row * ATT_KEYS + p.first, ATT_KEYS, false);
+    }
+}
+static void sums(const weft_attention *a, const att_block *q, const scratch *w, const state *st,
+                 const weft_real *v, int64_t j0, int64_t n) {
+    if (att_sees_all(a, q, j0, n)) {
+        tile_gemm(q->count * q->rep, a->d, n, w->s, ATT_KEYS, v, a->ldv, st->o, a->d, true);
+        return;
+    }
+    for (int64_t s = 0; s < att_strips(q) * q->rep; s++) {
+        const att_strip p = att_strip_at(a, q, s, j0, n);
+        if (p.first < p.last)
+            tile_gemm(p.count, a->d, p.last - p.first, w->s + p.row * ATT_KEYS + p.first, ATT_KEYS,
+                      v + p.first * a->ldv, a->ldv, st->o + p.row * a->d, a->d, true);
+    }
+}
+
 /* The block's queries against keys [from, to). */
 static void attend(const weft_attention *a, const att_block *q, int64_t from, int64_t to, const scratch *w,
                    const state *st) {
@@ -158,18 +189,18 @@ static void attend(const weft_attention *a, const att_block *q, int64_t from, in
             dot_scores(w->s, w->q, k + j0 * a->ldk, a->ldk, rows, n, d);
         } else {
             tile_transpose(w->k_t, ATT_KEYS, k + j0 * a->ldk, a->ldk, n, d);
-            tile_gemm(false, rows, n, d, w->q, d, w->k_t, ATT_KEYS, w->s, ATT_KEYS, false);
+            scores(a, q, w, j0, n);
         }
         for (int64_t i = 0; i < q->count; i++) {
             const att_span sees = att_sees(a, q, i);
             for (int64_t h = 0; h < q->rep; h++)
-                soften_row(st, h * q->count + i, w->s + (h * q->count + i) * ATT_KEYS, att_max(sees.first - j0, 0),
-                           att_min(sees.end - j0, n), n, d);
+                soften_row(st, h * q->count + i, w->s + (h * q->count + i) * ATT_KEYS,
+                           att_max(sees.first - j0, 0), att_min(sees.end - j0, n), n, d);
         }
         if (rows <= FEW_ROWS)
             sum_values(st->o, w->s, v + j0 * a->ldv, a->ldv, rows, n, d);
         else
-            tile_gemm(false, rows, d, n, w->s, ATT_KEYS, v + j0 * a->ldv, a->ldv, st->o, d, true);
+            sums(a, q, w, st, v + j0 * a->ldv, j0, n);
     }
 }
 
@@ -204,7 +235,8 @@ void CPU_OP(attention_fwd)(weft_device *d, const weft_attention *a) {
     const int64_t split = (keys + ATT_KEYS - 1) / ATT_KEYS * ATT_KEYS; /* keys of one piece */
     const size_t mark = weft_arena_mark(&d->act), each = scratch_size(a), step = state_size(a);
     weft_real *scratches = weft_arena_push(&d->act, (size_t)d->threads * each * sizeof *scratches);
-    weft_real *states = splits > 1 ? weft_arena_push(&d->act, (size_t)(units * splits) * step * sizeof *states) : NULL;
+    weft_real *states =
+        splits > 1 ? weft_arena_push(&d->act, (size_t)(units * splits) * step * sizeof *states) : NULL;
     if (!d->dry) {
 #pragma omp parallel num_threads(threads)
         {
@@ -222,7 +254,8 @@ void CPU_OP(attention_fwd)(weft_device *d, const weft_attention *a) {
 #pragma omp for schedule(static)
                 for (int64_t unit = 0; unit < units; unit++) {
                     const int64_t bg = unit % (a->B * a->G);
-                    const att_block q = att_block_at(a, bg / a->G, bg % a->G, blocks - 1 - unit / (a->B * a->G));
+                    const att_block q =
+                        att_block_at(a, bg / a->G, bg % a->G, blocks - 1 - unit / (a->B * a->G));
                     finish(a, &q, state_at(a, states + (size_t)(unit * splits) * step), splits, step);
                 }
             }

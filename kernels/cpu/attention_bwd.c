@@ -1,8 +1,10 @@
 /* Attention, backward (arXiv 2307.08691, algorithm 2):
- *   P = exp(s - lse);  dV = P^T dO;  dP = dO V^T;  dS = P (dP - rowsum(dO o)) scale;  dQ = dS K;  dK = dS^T Q.
+ *   P = exp(s - lse);  dV = P^T dO;  dP = dO V^T;  dS = P (dP - rowsum(dO o)) scale;  dQ = dS K;  dK = dS^T
+ * Q.
  *
- * A task is a pair of a key block and a query block; it adds to the gradients of both. Pairs are run in stages such
- * that no block occurs twice in a stage: no locks, no copies of gradients, and every sum has one order. */
+ * A task is a pair of a key block and a query block; it adds to the gradients of both. Pairs are run in
+ * stages such that no block occurs twice in a stage: no locks, no copies of gradients, and every sum has one
+ * order. */
 #include "cpu/attention.h"
 
 #include <omp.h>
@@ -27,14 +29,15 @@ static scratch scratch_at(const weft_attention *a, weft_real *p) {
 }
 
 /* p holds scores without scale and becomes P; ds holds dP and becomes dS. Keys outside [from, to) get 0. */
-static void weights_row(weft_real *p, weft_real *ds, weft_real scale, weft_real lse, weft_real dot, int64_t from,
-                        int64_t to, int64_t n) {
+static void weights_row(weft_real *p, weft_real *ds, weft_real scale, weft_real lse, weft_real dot,
+                        int64_t from, int64_t to, int64_t n) {
     if (from >= to) {
         memset(p, 0, (size_t)n * sizeof *p);
         memset(ds, 0, (size_t)n * sizeof *ds);
         return;
     }
-    const vreal unit = v_set1((weft_real)((double)scale * LOG2_E)), shift = v_set1((weft_real)((double)lse * LOG2_E));
+    const vreal unit = v_set1((weft_real)((double)scale * LOG2_E)),
+                shift = v_set1((weft_real)((double)lse * LOG2_E));
     for (int64_t j = 0; j < n; j += VLEN) {
         const vreal w = v_exp2(v_load(p + j) * unit - shift);
         v_store(p + j, w);
@@ -44,32 +47,64 @@ static void weights_row(weft_real *p, weft_real *ds, weft_real scale, weft_real 
     att_outside(ds, from, to, n, 0);
 }
 
+static void strip_scores(const weft_attention *a, att_strip p, const scratch *w) {
+    const int64_t d = a->d, at = p.row * ATT_KEYS + p.first, seen = p.last - p.first;
+    if (seen <= 0) return;
+    tile_gemm(p.count, seen, d, w->q + p.row * d, d, w->k_t + p.first, ATT_KEYS, w->p + at, ATT_KEYS, false);
+    tile_gemm(p.count, seen, d, w->dout + p.row * d, d, w->v_t + p.first, ATT_KEYS, w->ds + at, ATT_KEYS,
+              false);
+}
+
 /* Keys j0 .. j0 + n against the block's queries. dots: rowsum(dO o) [B*Tq, H]. */
 static void pair(const weft_attention *a, const att_block *q, int64_t j0, int64_t n, const weft_real *dots,
                  const scratch *w) {
     const int64_t d = a->d, rows = q->count * q->rep, key = q->b * a->Tk + j0, column = q->g * d;
     const weft_real *k = (const weft_real *)a->k + key * a->ldk + column;
     const weft_real *v = (const weft_real *)a->v + key * a->ldv + column;
-    weft_real *dq = a->dq, *dk = a->dk, *dv = a->dv;
+    const int64_t strips = att_strips(q) * q->rep;
+    weft_real *dq = (weft_real *)a->dq + (q->b * a->Tq + q->i0) * a->ldq + q->g * q->rep * d;
     att_gather(w->q, a, q, a->q, a->ldq);
     att_gather(w->dout, a, q, a->dout, a->ldo);
     tile_transpose(w->k_t, ATT_KEYS, k, a->ldk, n, d);
     tile_transpose(w->v_t, ATT_KEYS, v, a->ldv, n, d);
-    tile_gemm(false, rows, n, d, w->q, d, w->k_t, ATT_KEYS, w->p, ATT_KEYS, false);
-    tile_gemm(false, rows, n, d, w->dout, d, w->v_t, ATT_KEYS, w->ds, ATT_KEYS, false);
+    const bool whole = att_sees_all(a, q, j0, n);
+    if (whole) {
+        tile_gemm(rows, n, d, w->q, d, w->k_t, ATT_KEYS, w->p, ATT_KEYS, false);
+        tile_gemm(rows, n, d, w->dout, d, w->v_t, ATT_KEYS, w->ds, ATT_KEYS, false);
+    } else {
+        for (int64_t s = 0; s < strips; s++) strip_scores(a, att_strip_at(a, q, s, j0, n), w);
+    }
     for (int64_t i = 0; i < q->count; i++) {
         const att_span sees = att_sees(a, q, i);
         for (int64_t h = 0; h < q->rep; h++) {
-            const int64_t r = (h * q->count + i) * ATT_KEYS, at = (q->b * a->Tq + q->i0 + i) * a->H + q->g * q->rep + h;
+            const int64_t r = (h * q->count + i) * ATT_KEYS,
+                          at = (q->b * a->Tq + q->i0 + i) * a->H + q->g * q->rep + h;
             weights_row(w->p + r, w->ds + r, a->scale, a->lse[at], dots[at], att_max(sees.first - j0, 0),
                         att_min(sees.end - j0, n), n);
         }
     }
-    tile_gemm(true, n, d, rows, w->p, ATT_KEYS, w->dout, d, dv + key * a->ldv + column, a->ldv, true);
-    tile_gemm(true, n, d, rows, w->ds, ATT_KEYS, w->q, d, dk + key * a->ldk + column, a->ldk, true);
-    for (int64_t h = 0; h < q->rep; h++)
-        tile_gemm(false, q->count, d, n, w->ds + h * q->count * ATT_KEYS, ATT_KEYS, k, a->ldk,
-                  dq + (q->b * a->Tq + q->i0) * a->ldq + (q->g * q->rep + h) * d, a->ldq, true);
+    weft_real *dk = (weft_real *)a->dk + key * a->ldk + column,
+              *dv = (weft_real *)a->dv + key * a->ldv + column;
+    if (whole) {
+        tile_gemm_t(n, d, rows, w->p, ATT_KEYS, w->dout, d, dv, a->ldv, true);
+        tile_gemm_t(n, d, rows, w->ds, ATT_KEYS, w->q, d, dk, a->ldk, true);
+        for (int64_t h = 0; h < q->rep; h++)
+            tile_gemm(q->count, d, n, w->ds + h * q->count * ATT_KEYS, ATT_KEYS, k, a->ldk, dq + h * d,
+                      a->ldq, true);
+        return;
+    }
+    for (int64_t s = 0; s < strips; s++) {
+        const att_strip p = att_strip_at(a, q, s, j0, n);
+        const int64_t h = p.row / q->count, i = p.row % q->count, at = p.row * ATT_KEYS + p.first;
+        const int64_t seen = p.last - p.first;
+        if (seen <= 0) continue;
+        tile_gemm_t(seen, d, p.count, w->p + at, ATT_KEYS, w->dout + p.row * d, d, dv + p.first * a->ldv,
+                    a->ldv, true);
+        tile_gemm_t(seen, d, p.count, w->ds + at, ATT_KEYS, w->q + p.row * d, d, dk + p.first * a->ldk,
+                    a->ldk, true);
+        tile_gemm(p.count, d, seen, w->ds + at, ATT_KEYS, k + p.first * a->ldk, a->ldk,
+                  dq + i * a->ldq + h * d, a->ldq, true);
+    }
 }
 
 static void zero_rows(weft_real *x, int64_t ldx, int64_t row, int64_t width) {
@@ -81,7 +116,9 @@ static void begin_query(const weft_attention *a, int64_t row, weft_real *dots) {
     const weft_real *o = a->o, *dout = a->dout;
     for (int64_t h = 0; h < a->H; h++) {
         vreal sum = {0};
-        V_LOOP(e, n, a->d, sum += v_load_n(o + row * a->ldo + h * a->d + e, n) * v_load_n(dout + row * a->ldo + h * a->d + e, n););
+        V_LOOP(e, n, a->d,
+               sum += v_load_n(o + row * a->ldo + h * a->d + e, n) *
+                      v_load_n(dout + row * a->ldo + h * a->d + e, n););
         dots[row * a->H + h] = v_sum(sum);
     }
     zero_rows(a->dq, a->ldq, row, a->H * a->d);
@@ -103,7 +140,8 @@ static void run(const weft_attention *a, weft_real *dots, weft_real *scratches, 
         for (int64_t stage = 0; stage < stages; stage++) {
 #pragma omp for schedule(dynamic, 1)
             for (int64_t task = 0; task < a->B * a->G * key_blocks; task++) {
-                const int64_t bg = task / key_blocks, block = task % key_blocks, with = (block + stage) % stages;
+                const int64_t bg = task / key_blocks, block = task % key_blocks,
+                              with = (block + stage) % stages;
                 if (with >= query_blocks) continue;
                 const att_block q = att_block_at(a, bg / a->G, bg % a->G, with);
                 const att_span all = att_all_see(a, &q);

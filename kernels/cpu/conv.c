@@ -1,13 +1,13 @@
 /* Depthwise causal convolution with SiLU.
  *
- * Row t of the result needs K rows of x. They are given as K pointers, and a tap that does not count points to a row
- * of zeros, so that the loop over channels has no branch. */
+ * Row t of the result needs K rows of x. They are given as K pointers, and a tap that does not count points
+ * to a row of zeros, so that the loop over channels has no branch. */
 #include "cpu/rows.h"
 
 #include <omp.h>
 
-/* Channels and rows of one piece of work of the backward pass; rows whose gradients are summed before they are added
- * to the total of the piece. */
+/* Channels and rows of one piece of work of the backward pass; rows whose gradients are summed before they
+ * are added to the total of the piece. */
 #define CHANNELS 128
 #define STRIP 256
 #define RUN 32
@@ -101,9 +101,9 @@ void CPU_OP(conv_fwd)(weft_device *d, const weft_conv *a) {
 typedef struct piece {
     int64_t b, t0, t1, e0, n;
     const weft_real *w_t, *zeros; /* [K,E] from e0 on; a row of zeros */
-    weft_real *dc;                /* [RUN + K-1, CHANNELS] gradient of the pre-activation, rows t .. t + RUN + K-1 */
-    const weft_real **taps;       /* [RUN + K-1, K] */
-    weft_real *dw;                /* [K+1, n] sums of dw and, in the last row, of dbias */
+    weft_real *dc; /* [RUN + K-1, CHANNELS] gradient of the pre-activation, rows t .. t + RUN + K-1 */
+    const weft_real **taps; /* [RUN + K-1, K] */
+    weft_real *dw;          /* [K+1, n] sums of dw and, in the last row, of dbias */
 } piece;
 
 /* dc = dy * silu'(c) for one row; c is computed again. */
@@ -117,8 +117,8 @@ V_INLINE void dc_row(const int64_t K, const weft_conv *a, const piece *p, weft_r
     });
 }
 
-/* The gradient of the row of x that stands at index i of the run's rows (i < 0: of the halo): the sum over the rows
- * that it was a tap of. */
+/* The gradient of the row of x that stands at index i of the run's rows (i < 0: of the halo): the sum over
+ * the rows that it was a tap of. */
 static void dx_row(const weft_conv *a, const piece *p, weft_real *dx, int64_t t, int64_t i, int64_t last) {
     const int64_t K = a->K, first = i < 0 ? -i : 0;
     int64_t end = first; /* the rows whose tap counts follow each other: documents are contiguous */
@@ -156,7 +156,8 @@ V_INLINE void bwd_piece(const int64_t K, const weft_conv *a, const piece *p) {
         const int64_t last = end + K - 1 < a->T ? end + K - 1 : a->T;
         for (int64_t i = 0; i < last - t; i++) {
             taps_of_row(a, p->b, t + i, p->e0, p->zeros, p->taps + i * K);
-            dc_row(K, a, p, p->dc + i * CHANNELS, dy + (p->b * a->T + t + i) * a->ldy + p->e0, p->taps + i * K);
+            dc_row(K, a, p, p->dc + i * CHANNELS, dy + (p->b * a->T + t + i) * a->ldy + p->e0,
+                   p->taps + i * K);
         }
         for (int64_t i = 0; i < end - t; i++)
             dx_row(a, p, dx + (p->b * a->T + t + i) * a->ldx + p->e0, t + i, i, last);
@@ -169,7 +170,8 @@ V_INLINE void bwd_piece(const int64_t K, const weft_conv *a, const piece *p) {
 void CPU_OP(conv_bwd)(weft_device *d, const weft_conv *a) {
     const int64_t E = a->E, K = a->K, T = a->T;
     const int threads = cpu_team(d, a->B * T * E);
-    const int64_t strips = (T + STRIP - 1) / STRIP, blocks = (E + CHANNELS - 1) / CHANNELS, pieces = a->B * strips;
+    const int64_t strips = (T + STRIP - 1) / STRIP, blocks = (E + CHANNELS - 1) / CHANNELS,
+                  pieces = a->B * strips;
     size_t mark = weft_arena_mark(&d->act);
     weft_real *w_t = weft_arena_push(&d->act, (size_t)((K + 1) * E) * sizeof *w_t);
     weft_real *sums = weft_arena_push(&d->act, (size_t)(pieces * (K + 1) * E) * sizeof *sums);

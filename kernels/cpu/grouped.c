@@ -1,5 +1,5 @@
-/* Linear layers of groups of rows (experts): the tiles of all groups form one list, so that a large group is shared
- * by all threads and small ones fill the gaps. */
+/* Linear layers of groups of rows (experts): the tiles of all groups form one list, so that a large group is
+ * shared by all threads and small ones fill the gaps. */
 #include "cpu/blas.h"
 
 enum product { FORWARD, DATA_GRADIENT, WEIGHT_GRADIENT };
@@ -10,13 +10,15 @@ typedef struct problem {
     int64_t g, n, k;
 } problem;
 
-/* Group i's C[*rows, *cols] and the depth of its sum, for rows r of the group. */
+/* The tiles of group i, whose C is [*rows, *cols]. */
 static blas_grid group_tiles(const problem *p, int64_t i, int64_t *rows, int64_t *cols) {
-    const int64_t r = p->offsets[i + 1] - p->offsets[i];
+    const int64_t r = p->offsets[i + 1] - p->offsets[i], n = p->n, k = p->k;
+    *rows = p->product == WEIGHT_GRADIENT ? n : r;
+    *cols = p->product == FORWARD ? n : k;
     if (r == 0) return (blas_grid){0};
-    *rows = p->product == WEIGHT_GRADIENT ? p->n : r;
-    *cols = p->product == FORWARD ? p->n : p->k;
-    return blas_tiles(*rows, *cols, p->product == FORWARD ? p->k : p->product == DATA_GRADIENT ? p->n : r);
+    return p->product == FORWARD         ? blas_tiles(r, n, k, k, k)
+           : p->product == DATA_GRADIENT ? blas_tiles(r, k, n, n, k)
+                                         : blas_tiles(n, k, r, n, k);
 }
 
 /* First tile of each group in the list; first[g] is their number. */
@@ -64,8 +66,8 @@ static void run(weft_device *d, const problem *p, weft_real *c, const weft_real 
                 blas_gemm(false, false, t.m, t.n, n, a + (row + t.i) * n, n, b + i * stride + t.j, k,
                           c + (row + t.i) * k + t.j, k, false);
             else
-                blas_gemm(true, false, t.m, t.n, p->offsets[i + 1] - row, a + row * n + t.i, n, b + row * k + t.j, k,
-                          c + i * stride + t.i * k + t.j, k, true);
+                blas_gemm(true, false, t.m, t.n, p->offsets[i + 1] - row, a + row * n + t.i, n,
+                          b + row * k + t.j, k, c + i * stride + t.i * k + t.j, k, true);
         }
         blas_end(threads);
     }
@@ -78,14 +80,16 @@ void CPU_OP(grouped_fwd)(weft_device *d, weft_act *y, const weft_act *x, const w
     run(d, &(problem){FORWARD, offsets, g, n, k}, y, x, w, stride);
 }
 
-void CPU_OP(grouped_dgrad)(weft_device *d, weft_act *dx, const weft_act *dy, const weft_act *w, int64_t stride,
-                           const int64_t *offsets, int64_t g, int64_t m_max, int64_t n, int64_t k) {
+void CPU_OP(grouped_dgrad)(weft_device *d, weft_act *dx, const weft_act *dy, const weft_act *w,
+                           int64_t stride, const int64_t *offsets, int64_t g, int64_t m_max, int64_t n,
+                           int64_t k) {
     (void)m_max;
     run(d, &(problem){DATA_GRADIENT, offsets, g, n, k}, dx, dy, w, stride);
 }
 
-void CPU_OP(grouped_wgrad)(weft_device *d, weft_real *dw, int64_t stride, const weft_act *dy, const weft_act *x,
-                           const int64_t *offsets, int64_t g, int64_t m_max, int64_t n, int64_t k) {
+void CPU_OP(grouped_wgrad)(weft_device *d, weft_real *dw, int64_t stride, const weft_act *dy,
+                           const weft_act *x, const int64_t *offsets, int64_t g, int64_t m_max, int64_t n,
+                           int64_t k) {
     (void)m_max;
     run(d, &(problem){WEIGHT_GRADIENT, offsets, g, n, k}, dw, dy, x, stride);
 }

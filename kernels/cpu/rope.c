@@ -1,7 +1,7 @@
 /* Rotary position embedding.
  *
- * Angles grow to pos * 1, far beyond what float resolves, so they are formed in double. libm is called once per run
- * of up to BLOCK rows and once per distance below BLOCK; the rows between come by adding angles:
+ * Angles grow to pos * 1, far beyond what float resolves, so they are formed in double. libm is called once
+ * per run of up to BLOCK rows and once per distance below BLOCK; the rows between come by adding angles:
  * e^{i(p+j)f} = e^{ipf} e^{ijf}. */
 #include "cpu/rows.h"
 
@@ -33,8 +33,8 @@ static void turn_row(weft_real *x, const weft_real *c, const weft_real *s, int64
     }
 }
 
-void CPU_OP(rope)(weft_device *d, weft_act *x_, int64_t ldx, int64_t B, int64_t T, int64_t heads, int64_t head_dim,
-                  weft_real theta, int64_t pos0, const int32_t *doc_start, bool inverse) {
+void CPU_OP(rope)(weft_device *d, weft_act *x_, int64_t ldx, int64_t B, int64_t T, int64_t heads,
+                  int64_t head_dim, weft_real theta, int64_t pos0, const int32_t *doc_start, bool inverse) {
     const int64_t half = head_dim / 2, near = T < BLOCK ? T : BLOCK, blocks = (T + BLOCK - 1) / BLOCK;
     const double sign = inverse ? -1 : 1;
     const int threads = cpu_team(d, B * T * heads * head_dim);
@@ -53,7 +53,8 @@ void CPU_OP(rope)(weft_device *d, weft_act *x_, int64_t ldx, int64_t B, int64_t 
                 angles(steps + j * 2 * half, steps + j * 2 * half + half, j, half, (double)theta, sign);
 #pragma omp for schedule(static)
             for (int64_t task = 0; task < B * blocks; task++) {
-                const int64_t b = task / blocks, t0 = task % blocks * BLOCK, t1 = t0 + BLOCK < T ? t0 + BLOCK : T;
+                const int64_t b = task / blocks, t0 = task % blocks * BLOCK,
+                              t1 = t0 + BLOCK < T ? t0 + BLOCK : T;
                 int64_t start = 0, previous = -2;
                 for (int64_t t = t0; t < t1; t++) {
                     const int64_t pos = pos0 + t - (doc_start ? doc_start[b * T + t] : 0);

@@ -6,8 +6,8 @@
 typedef weft_real buffer[WEFT_SCAN_CHUNK * SCAN_WIDTH];
 
 /* delta = softplus(dt + bias), x = delta * u. */
-static void prepare(weft_real *delta, weft_real *x, const weft_scan *a, int64_t row0, int64_t rows, int64_t e0,
-                    int64_t width) {
+static void prepare(weft_real *delta, weft_real *x, const weft_scan *a, int64_t row0, int64_t rows,
+                    int64_t e0, int64_t width) {
     const weft_real *u = a->u, *dt = a->dt;
     for (int64_t t = 0; t < rows; t++) {
         const weft_real *ut = u + (row0 + t) * a->ldu + e0, *dtt = dt + (row0 + t) * a->lddt + e0;
@@ -20,7 +20,8 @@ static void prepare(weft_real *delta, weft_real *x, const weft_scan *a, int64_t 
 }
 
 /* y = (sum over n, given) + D u; out = y silu(z). */
-static void finish(const weft_real *sum, const weft_scan *a, int64_t row0, int64_t rows, int64_t e0, int64_t width) {
+static void finish(const weft_real *sum, const weft_scan *a, int64_t row0, int64_t rows, int64_t e0,
+                   int64_t width) {
     const weft_real *u = a->u, *z = a->z;
     weft_real *y = a->y, *out = a->out;
     for (int64_t t = 0; t < rows; t++) {
@@ -39,17 +40,17 @@ static void finish(const weft_real *sum, const weft_scan *a, int64_t row0, int64
 static scan_ahead look_ahead(const weft_scan *a, int64_t row, int64_t e) {
     const weft_real *u = a->u, *dt = a->dt, *z = a->z, *y = a->y, *out = a->out;
     const int64_t next = row + WEFT_SCAN_CHUNK;
-    return (scan_ahead){{u + next * a->ldu + e, dt + next * a->lddt + e, z + row * a->ldz + e, y + row * a->ldy + e,
-                         out + row * a->ldy + e},
+    return (scan_ahead){{u + next * a->ldu + e, dt + next * a->lddt + e, z + row * a->ldz + e,
+                         y + row * a->ldy + e, out + row * a->ldy + e},
                         {a->ldu, a->lddt, a->ldz, a->ldy, a->ldy}};
 }
 
-/* The recurrence of one vector of channels for `count` states (a constant where inlined) over a chunk. h and A2 are
- * [count][VLEN]; Bm and Cm point to the first of the states in the chunk's first token. `sum` is added to unless
- * `first`. */
-V_INLINE void recur(const int count, weft_real *h, const weft_real *A2, const weft_real *delta, const weft_real *x,
-                    const weft_real *Bm, const weft_real *Cm, int64_t ldbc, const bool *reset, int64_t rows,
-                    weft_real *sum, bool first, const scan_ahead *soon) {
+/* The recurrence of one vector of channels for `count` states (a constant where inlined) over a chunk. h and
+ * A2 are [count][VLEN]; Bm and Cm point to the first of the states in the chunk's first token. `sum` is added
+ * to unless `first`. */
+V_INLINE void recur(const int count, weft_real *h, const weft_real *A2, const weft_real *delta,
+                    const weft_real *x, const weft_real *Bm, const weft_real *Cm, int64_t ldbc,
+                    const bool *reset, int64_t rows, weft_real *sum, bool first, const scan_ahead *soon) {
     vreal state[8];
     V_UNROLL(8)
     for (int i = 0; i < count; i++) state[i] = v_load(h + i * VLEN);
@@ -83,7 +84,8 @@ static void recur_all(weft_real *h, const weft_real *A2, const weft_real *delta,
         recur(8, h + n * VLEN, A2 + n * VLEN, delta, x, Bm + n, Cm + n, ldbc, reset, rows, sum, n == 0, soon);
     for (; n + 2 <= N; n += 2)
         recur(2, h + n * VLEN, A2 + n * VLEN, delta, x, Bm + n, Cm + n, ldbc, reset, rows, sum, n == 0, soon);
-    if (n < N) recur(1, h + n * VLEN, A2 + n * VLEN, delta, x, Bm + n, Cm + n, ldbc, reset, rows, sum, n == 0, soon);
+    if (n < N)
+        recur(1, h + n * VLEN, A2 + n * VLEN, delta, x, Bm + n, Cm + n, ldbc, reset, rows, sum, n == 0, soon);
 }
 
 static void save_states(weft_real *states, const weft_real *h, int64_t lanes, int64_t N) {
@@ -91,7 +93,8 @@ static void save_states(weft_real *states, const weft_real *h, int64_t lanes, in
 }
 
 /* One sequence, channels e0 .. e0 + width. h and A2 are workspace of SCAN_WIDTH * N each. */
-static void scan_piece(const weft_scan *a, int64_t b, int64_t e0, int64_t width, weft_real *h, weft_real *A2) {
+static void scan_piece(const weft_scan *a, int64_t b, int64_t e0, int64_t width, weft_real *h,
+                       weft_real *A2) {
     const int64_t N = a->N;
     buffer delta, x, sum;
     bool reset[WEFT_SCAN_CHUNK];
@@ -101,7 +104,8 @@ static void scan_piece(const weft_scan *a, int64_t b, int64_t e0, int64_t width,
         scan_to_lanes(h + e * N, a->h0 + (b * a->E + e0 + e) * N, scan_min(VLEN, width - e), N);
     for (int64_t t0 = 0; t0 < a->T; t0 += WEFT_SCAN_CHUNK) {
         const int64_t rows = scan_min(WEFT_SCAN_CHUNK, a->T - t0), row0 = b * a->T + t0;
-        const weft_real *Bm = (const weft_real *)a->Bm + row0 * a->ldbc, *Cm = (const weft_real *)a->Cm + row0 * a->ldbc;
+        const weft_real *Bm = (const weft_real *)a->Bm + row0 * a->ldbc,
+                        *Cm = (const weft_real *)a->Cm + row0 * a->ldbc;
         scan_resets(reset, a, b, t0, rows);
         prepare(delta, x, a, row0, rows, e0, width);
         for (int64_t e = 0; e < width; e += VLEN) {
@@ -109,7 +113,8 @@ static void scan_piece(const weft_scan *a, int64_t b, int64_t e0, int64_t width,
                 save_states(a->states + scan_state_at(a, b, t0 / WEFT_SCAN_CHUNK, e0 + e), h + e * N,
                             scan_min(VLEN, width - e), N);
             const scan_ahead soon = look_ahead(a, row0, e0 + e);
-            recur_all(h + e * N, A2 + e * N, delta + e, x + e, Bm, Cm, a->ldbc, N, reset, rows, sum + e, &soon);
+            recur_all(h + e * N, A2 + e * N, delta + e, x + e, Bm, Cm, a->ldbc, N, reset, rows, sum + e,
+                      &soon);
         }
         finish(sum, a, row0, rows, e0, width);
     }

@@ -1,8 +1,8 @@
 /* What the forward and the backward selective scan share: how channels lie in vectors.
  *
  * A piece of work is one sequence and SCAN_WIDTH channels; it walks the sequence in chunks of WEFT_SCAN_CHUNK
- * tokens. Elementwise quantities of a chunk lie as [token][SCAN_WIDTH]; states and A as [vector of channels][N][VLEN],
- * so that no sum runs across a vector. Channels beyond E are lanes of zeros. */
+ * tokens. Elementwise quantities of a chunk lie as [token][SCAN_WIDTH]; states and A as [vector of
+ * channels][N][VLEN], so that no sum runs across a vector. Channels beyond E are lanes of zeros. */
 #ifndef WEFT_CPU_SCAN_H
 #define WEFT_CPU_SCAN_H
 
@@ -12,10 +12,12 @@
 #define LOG2_E ((weft_real)1.44269504088896340736)
 #define LN_2 ((weft_real)0.693147180559945309417)
 
-V_INLINE int64_t scan_min(int64_t a, int64_t b) { return a < b ? a : b; }
+V_INLINE int64_t scan_min(int64_t a, int64_t b) {
+    return a < b ? a : b;
+}
 
-/* 2^x for x <= 0. Float: as v_exp2, with a polynomial of degree 5 (relative error 2e-7) and one product less, which
- * is a tenth of the whole scan. Below 2^-126 the result is some number near 0. */
+/* 2^x for x <= 0. Float: as v_exp2, with a polynomial of degree 5 (relative error 2e-7) and one product less,
+ * which is a tenth of the whole scan. Below 2^-126 the result is some number near 0. */
 V_INLINE vreal scan_decay(vreal x) {
 #if WEFT_REAL_IS_DOUBLE
     return v_exp2(x);
@@ -62,16 +64,16 @@ V_INLINE void scan_load_A(weft_real *A2, const weft_scan *a, int64_t e0, int64_t
         }
 }
 
-/* Where the saved states of channel e (a multiple of VLEN) before chunk c of sequence b lie, as [N][lanes]: as many
- * lanes as the vector has channels. */
+/* Where the saved states of channel e (a multiple of VLEN) before chunk c of sequence b lie, as [N][lanes]:
+ * as many lanes as the vector has channels. */
 V_INLINE int64_t scan_state_at(const weft_scan *a, int64_t b, int64_t c, int64_t e) {
     const int64_t chunks = (a->T + WEFT_SCAN_CHUNK - 1) / WEFT_SCAN_CHUNK;
     return ((b * chunks + c) * a->E + e) * a->N;
 }
 
-/* Rows that will be needed soon (from the first token of a chunk on) and their strides: those read, then those
- * written. They are fetched during the recurrence, which hardly touches memory, and are there when the elementwise
- * loops want them. */
+/* Rows that will be needed soon (from the first token of a chunk on) and their strides: those read, then
+ * those written. They are fetched during the recurrence, which hardly touches memory, and are there when the
+ * elementwise loops want them. */
 typedef struct scan_ahead {
     const weft_real *row[8];
     int64_t ld[8];

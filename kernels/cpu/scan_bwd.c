@@ -1,11 +1,11 @@
-/* Selective scan, backward. Nothing but the state before every chunk was kept; chunks are walked from the last to the
- * first, each recomputes its states. The recurrence is never inverted: the decay underflows.
+/* Selective scan, backward. Nothing but the state before every chunk was kept; chunks are walked from the
+ * last to the first, each recomputes its states. The recurrence is never inverted: the decay underflows.
  *
  *   g = dout silu(z);  dh[t] = C[t] g[t] + a[t+1] dh[t+1];  dC = sum_e g h;  dB = sum_e dh delta u
  *   du = D g + delta sum_n dh B;  q = a h[t-1];  ddelta = u sum_n dh B + sum_n A dh q;  dA = sum_t delta dh q
  *
- * dB and dC are summed over the channels of a piece here, and over pieces in order afterwards; so that these partial
- * sums do not grow with T, the sequence is cut into slabs. */
+ * dB and dC are summed over the channels of a piece here, and over pieces in order afterwards; so that these
+ * partial sums do not grow with T, the sequence is cut into slabs. */
 #include "cpu/scan.h"
 
 #include <omp.h>
@@ -24,9 +24,9 @@ typedef weft_real buffer[CHUNK * SCAN_WIDTH];
 typedef struct chunk {
     int64_t b, t0, rows, e0, width;
     bool reset[CHUNK];
-    buffer delta, x, g;      /* x = delta * u */
-    buffer slope;            /* d delta / d dt */
-    buffer dh_B, dh_qA;      /* sum_n dh B;  sum_n A dh q / ln 2 */
+    buffer delta, x, g; /* x = delta * u */
+    buffer slope;       /* d delta / d dt */
+    buffer dh_B, dh_qA; /* sum_n dh B;  sum_n A dh q / ln 2 */
 } chunk;
 
 /* What lasts from chunk to chunk, per sequence and piece: [vector][N][VLEN] and [SCAN_WIDTH]. */
@@ -69,7 +69,8 @@ static void finish(const chunk *c, const weft_scan *a, const carry *sums) {
         V_LOOP(e, n, c->width, {
             const int64_t at = c->e0 + e, i = t * SCAN_WIDTH + e;
             const vreal dh_B = v_load(c->dh_B + i);
-            const vreal ddelta = v_load_n(u + row * a->ldu + at, n) * dh_B + v_load(c->dh_qA + i) * v_set1(LN_2);
+            const vreal ddelta =
+                v_load_n(u + row * a->ldu + at, n) * dh_B + v_load(c->dh_qA + i) * v_set1(LN_2);
             const vreal out = ddelta * v_load(c->slope + i);
             v_store_n(du + row * a->ldu + at,
                       v_load_n(a->D + at, n) * v_load(c->g + i) + v_load(c->delta + i) * dh_B, n);
@@ -77,7 +78,8 @@ static void finish(const chunk *c, const weft_scan *a, const carry *sums) {
             v_store(dbias + e, v_load(dbias + e) + out);
         });
     }
-    V_LOOP(e, n, c->width, v_store_n(sums->dbias + e, v_load_n(sums->dbias + e, n) + v_load_n(dbias + e, n), n););
+    V_LOOP(e, n, c->width,
+           v_store_n(sums->dbias + e, v_load_n(sums->dbias + e, n) + v_load_n(dbias + e, n), n););
 }
 
 /* u, dt, z, y, dout and dz of the chunk before; du and ddt of this one. */
@@ -91,11 +93,13 @@ static scan_ahead look_ahead(const chunk *c, const weft_scan *a, int64_t e) {
                         {a->ldu, a->lddt, a->ldz, a->ldy, a->ldy, a->ldz, a->ldu, a->lddt}};
 }
 
-/* The states n .. n + count of one vector of channels. `h0` [count][lanes]; the sums dB, dC are [token][count][VLEN].
- * Forward: h[t] before token t, and its decay (0 where a document starts: all that lies before is cut off). */
-V_INLINE void adjoint(const int count, chunk *c, int64_t e, const weft_real *h0, int64_t lanes, const weft_real *A2,
-                      const weft_real *Bm, const weft_real *Cm, int64_t ldbc, weft_real *dh, weft_real *dA,
-                      weft_real *dB, weft_real *dC, bool first, const scan_ahead *soon) {
+/* The states n .. n + count of one vector of channels. `h0` [count][lanes]; the sums dB, dC are
+ * [token][count][VLEN]. Forward: h[t] before token t, and its decay (0 where a document starts: all that lies
+ * before is cut off). */
+V_INLINE void adjoint(const int count, chunk *c, int64_t e, const weft_real *h0, int64_t lanes,
+                      const weft_real *A2, const weft_real *Bm, const weft_real *Cm, int64_t ldbc,
+                      weft_real *dh, weft_real *dA, weft_real *dB, weft_real *dC, bool first,
+                      const scan_ahead *soon) {
     weft_real h[(CHUNK + 1) * STATES * V_LANES], decay[CHUNK * STATES * V_LANES];
     vreal state[STATES], sum[STATES];
     V_UNROLL(8)
@@ -121,7 +125,8 @@ V_INLINE void adjoint(const int count, chunk *c, int64_t e, const weft_real *h0,
     for (int64_t t = c->rows - 1; t >= 0; t--) {
         const int64_t at = t * SCAN_WIDTH + e;
         const vreal delta = v_load(c->delta + at), x = v_load(c->x + at), g = v_load(c->g + at);
-        vreal dh_B = first ? v_set1(0) : v_load(c->dh_B + at), dh_qA = first ? v_set1(0) : v_load(c->dh_qA + at);
+        vreal dh_B = first ? v_set1(0) : v_load(c->dh_B + at),
+              dh_qA = first ? v_set1(0) : v_load(c->dh_qA + at);
         V_UNROLL(8)
         for (int i = 0; i < count; i++) {
             const int64_t k = (t * count + i) * VLEN;
@@ -159,8 +164,8 @@ V_INLINE void add_lanes(const int count, weft_real *out, int64_t ld, weft_real *
 }
 
 /* States n .. n + count of all channels of the piece. partial: [token of the slab][dB N | dC N]. */
-V_INLINE void chunk_states(const int count, chunk *c, const weft_scan *a, const weft_real *A2, const carry *sums,
-                           int64_t n, weft_real *partial) {
+V_INLINE void chunk_states(const int count, chunk *c, const weft_scan *a, const weft_real *A2,
+                           const carry *sums, int64_t n, weft_real *partial) {
     weft_real dB[CHUNK * STATES * V_LANES], dC[CHUNK * STATES * V_LANES];
     const int64_t N = a->N, row0 = (c->b * a->T + c->t0) * a->ldbc;
     memset(dB, 0, sizeof dB);
@@ -170,13 +175,15 @@ V_INLINE void chunk_states(const int count, chunk *c, const weft_scan *a, const 
         const weft_real *h0 = a->states + scan_state_at(a, c->b, c->t0 / CHUNK, c->e0 + e) + n * lanes;
         const scan_ahead soon = look_ahead(c, a, e);
         adjoint(count, c, e, h0, lanes, A2 + at, (const weft_real *)a->Bm + row0 + n,
-                (const weft_real *)a->Cm + row0 + n, a->ldbc, sums->dh + at, sums->dA + at, dB, dC, n == 0, &soon);
+                (const weft_real *)a->Cm + row0 + n, a->ldbc, sums->dh + at, sums->dA + at, dB, dC, n == 0,
+                &soon);
     }
     add_lanes(count, partial + n, 2 * N, dB, c->rows);
     add_lanes(count, partial + N + n, 2 * N, dC, c->rows);
 }
 
-static void chunk_bwd(chunk *c, const weft_scan *a, const weft_real *A2, const carry *sums, weft_real *partial) {
+static void chunk_bwd(chunk *c, const weft_scan *a, const weft_real *A2, const carry *sums,
+                      weft_real *partial) {
     int64_t n = 0;
     scan_resets(c->reset, a, c->b, c->t0, c->rows);
     prepare(c, a, sums);
@@ -206,9 +213,9 @@ static void start(const weft_scan *a, int64_t b, int64_t e0, const carry *sums) 
 
 /* Workspace of the whole operation. */
 typedef struct work {
-    int64_t groups, size;      /* pieces of SCAN_WIDTH channels; elements of one carry */
-    weft_real *A2, *carries;   /* [groups][SCAN_WIDTH * N], [B][groups][size] */
-    weft_real *partials;       /* [groups][B][slab][2N] */
+    int64_t groups, size;    /* pieces of SCAN_WIDTH channels; elements of one carry */
+    weft_real *A2, *carries; /* [groups][SCAN_WIDTH * N], [B][groups][size] */
+    weft_real *partials;     /* [groups][B][slab][2N] */
     int64_t slab;
 } work;
 
@@ -237,7 +244,8 @@ static void add_partials(const work *w, const weft_scan *a, int64_t b, int64_t f
 
 /* The parameters' gradients of one channel, over sequences in order; and its dh0. */
 static void end_channel(const work *w, const weft_scan *a, int64_t e) {
-    const int64_t N = a->N, group = e / SCAN_WIDTH, in = e % SCAN_WIDTH, at = in / VLEN * VLEN * N + in % VLEN;
+    const int64_t N = a->N, group = e / SCAN_WIDTH, in = e % SCAN_WIDTH,
+                  at = in / VLEN * VLEN * N + in % VLEN;
     weft_real dD = 0, dbias = 0;
     for (int64_t b = 0; b < a->B; b++) {
         const carry c = carry_of(w, a, b, group);
@@ -260,7 +268,8 @@ static void run(const weft_scan *a, const work *w, int threads) {
     {
 #pragma omp for schedule(static) nowait
         for (int64_t g = 0; g < w->groups; g++)
-            scan_load_A(w->A2 + g * SCAN_WIDTH * a->N, a, g * SCAN_WIDTH, scan_min(SCAN_WIDTH, a->E - g * SCAN_WIDTH));
+            scan_load_A(w->A2 + g * SCAN_WIDTH * a->N, a, g * SCAN_WIDTH,
+                        scan_min(SCAN_WIDTH, a->E - g * SCAN_WIDTH));
 #pragma omp for schedule(static)
         for (int64_t task = 0; task < tasks; task++) {
             const carry sums = carry_of(w, a, task / w->groups, task % w->groups);

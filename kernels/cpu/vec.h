@@ -1,8 +1,8 @@
-/* Vectors of weft_real as wide as the instruction set, in the compiler's vector extension (gcc and clang), so that
- * one source serves SSE, AVX2, AVX-512, float and double. Tails: v_load_n / v_store_n.
+/* Vectors of weft_real as wide as the instruction set, in the compiler's vector extension (gcc and clang), so
+ * that one source serves SSE, AVX2, AVX-512, float and double. Tails: v_load_n / v_store_n.
  *
- * Intrinsics stand only where the extension has no word for what the processor does in one instruction (maximum,
- * masked loads), and always beside a portable twin. */
+ * Intrinsics stand only where the extension has no word for what the processor does in one instruction
+ * (maximum, masked loads), and always beside a portable twin. */
 #ifndef WEFT_CPU_VEC_H
 #define WEFT_CPU_VEC_H
 
@@ -67,10 +67,16 @@ V_INLINE vreal v_load(const weft_real *p) {
     memcpy(&v, p, sizeof v);
     return v;
 }
-V_INLINE void v_store(weft_real *p, vreal v) { memcpy(p, &v, sizeof v); }
-V_INLINE vreal v_set1(weft_real x) { return x - (vreal){0}; } /* x + 0 would not be x for -0: an instruction more */
+V_INLINE void v_store(weft_real *p, vreal v) {
+    memcpy(p, &v, sizeof v);
+}
+V_INLINE vreal v_set1(weft_real x) {
+    return x - (vreal){0};
+} /* x + 0 would not be x for -0: an instruction more */
 
-V_INLINE vreal v_select(vint mask, vreal a, vreal b) { return (vreal)((mask & (vint)a) | (~mask & (vint)b)); }
+V_INLINE vreal v_select(vint mask, vreal a, vreal b) {
+    return (vreal)((mask & (vint)a) | (~mask & (vint)b));
+}
 
 /* First n (0 < n <= VLEN) lanes; the others are 0 / not written. */
 V_INLINE vreal v_load_n(const weft_real *p, int64_t n) {
@@ -113,8 +119,8 @@ V_INLINE vreal v_min(vreal a, vreal b) {
 #endif
 }
 
-/* One lane from each of two vectors of a pair: V_EVEN(s) takes groups of s lanes at even places of a, then of b;
- * V_ODD(s) those at odd places. EVEN + ODD adds neighbours, keeping a's and b's sums apart. */
+/* One lane from each of two vectors of a pair: V_EVEN(s) takes groups of s lanes at even places of a, then of
+ * b; V_ODD(s) those at odd places. EVEN + ODD adds neighbours, keeping a's and b's sums apart. */
 #if V_LANES == 16
 #define V_EVEN1 0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30
 #define V_ODD1 1, 17, 3, 19, 5, 21, 7, 23, 9, 25, 11, 27, 13, 29, 15, 31
@@ -160,6 +166,26 @@ V_INLINE vreal v_sum_each(vreal *x) {
     return x[0];
 }
 
+/* Lane j of x[i] changes places with lane i of x[j]: groups of 1, 2, 4 ... lanes in turn. */
+#define V_SWAP_ALL(x, s)                                                                                     \
+    V_UNROLL(16) for (int64_t i = 0; i < VLEN; i++) if (!(i & s)) {                                          \
+        const vreal a = x[i], b = x[i + s];                                                                  \
+        x[i] = V_SHUFFLE(a, b, V_EVEN##s);                                                                   \
+        x[i + s] = V_SHUFFLE(a, b, V_ODD##s);                                                                \
+    }
+V_INLINE void v_transpose(vreal *x) {
+    V_SWAP_ALL(x, 1)
+#if V_LANES >= 4
+    V_SWAP_ALL(x, 2)
+#endif
+#if V_LANES >= 8
+    V_SWAP_ALL(x, 4)
+#endif
+#if V_LANES >= 16
+    V_SWAP_ALL(x, 8)
+#endif
+}
+
 /* Horizontal, in a fixed order (a tree of neighbours). */
 V_INLINE weft_real v_sum(vreal v) {
     v = V_FOLD(v, v, 1);
@@ -189,14 +215,14 @@ V_INLINE weft_real v_hmax(vreal v) {
         for (int64_t i = 0; i < VLEN; i++) (x)[i] = f((x)[i]);                                               \
     } while (0)
 #else
-/* Adding this to |x| < 2^22 rounds x to the nearest integer n and leaves n + 127, the exponent field of 2^n, in the
- * low bits. */
+/* Adding this to |x| < 2^22 rounds x to the nearest integer n and leaves n + 127, the exponent field of 2^n,
+ * in the low bits. */
 #define V_ROUND (0x1.8p23f + 127.f)
 #define V_POW2(rounded) ((vreal)((vint)(rounded) << 23))
 #endif
 
-/* 2^x for x in about [-126, 126], clamped outside; NaN stays NaN. Float: relative error 8e-8 (1e-7 without fused
- * multiply-add): 2^n times a minimax polynomial of degree 6 in x - n. */
+/* 2^x for x in about [-126, 126], clamped outside; NaN stays NaN. Float: relative error 8e-8 (1e-7 without
+ * fused multiply-add): 2^n times a minimax polynomial of degree 6 in x - n. */
 V_INLINE vreal v_exp2(vreal x) {
 #if WEFT_REAL_IS_DOUBLE
     V_BY_LANE(x, exp2);
@@ -221,7 +247,8 @@ V_INLINE vreal v_exp(vreal x) {
     V_BY_LANE(x, exp);
     return x;
 #else
-    /* n = round(x / ln 2); x - n ln 2 in two pieces keeps the relative error at 1e-7 for large |x| as well. */
+    /* n = round(x / ln 2); x - n ln 2 in two pieces keeps the relative error at 1e-7 for large |x| as well.
+     */
     x = v_min(v_set1(88.f), v_max(v_set1(-87.f), x));
     vreal m = x * v_set1(1.44269504f) + v_set1(V_ROUND), n = m - v_set1(V_ROUND);
     vreal r = (x - n * v_set1(0.693359375f)) - n * v_set1(-2.12194440e-4f);
@@ -236,10 +263,12 @@ V_INLINE vreal v_exp(vreal x) {
 #endif
 }
 
-V_INLINE vreal v_sigmoid(vreal x) { return v_set1(1) / (v_set1(1) + v_exp(-x)); }
+V_INLINE vreal v_sigmoid(vreal x) {
+    return v_set1(1) / (v_set1(1) + v_exp(-x));
+}
 
-/* log(1 + e^x), identity above 20, and its derivative. Float: max(x, 0) + log1p(e^-|x|), relative error 3e-7; with
- * s = e/(2 + e) in [0, 1/3], log1p(e) = 2 atanh(s) = s * (minimax polynomial in s^2). */
+/* log(1 + e^x), identity above 20, and its derivative. Float: max(x, 0) + log1p(e^-|x|), relative error 3e-7;
+ * with s = e/(2 + e) in [0, 1/3], log1p(e) = 2 atanh(s) = s * (minimax polynomial in s^2). */
 V_INLINE vreal v_softplus_slope(vreal x, vreal *slope) {
 #if WEFT_REAL_IS_DOUBLE
     vreal y = x, dy = x;
@@ -251,7 +280,8 @@ V_INLINE vreal v_softplus_slope(vreal x, vreal *slope) {
     return y;
 #else
     const vreal one = v_set1(1), two = v_set1(2);
-    const vreal top = v_max(v_set1(0), x), e = v_exp(x - top - top); /* x - 2 max(x, 0) = -|x|, and NaN for NaN */
+    const vreal top = v_max(v_set1(0), x),
+                e = v_exp(x - top - top); /* x - 2 max(x, 0) = -|x|, and NaN for NaN */
     const vreal both = one / ((one + e) * (two + e)), s = e * (one + e) * both, z = s * s;
     *slope = v_select(x < v_set1(0), e, one) * (two + e) * both;
     vreal p = v_set1(2.81783342e-1f);

@@ -142,12 +142,12 @@ START_TEST(long_files_and_lines) {
     FILE *f = open_memstream(&text, &bytes), *w = open_memstream(&want, &want_bytes);
     fprintf(f, "\xef\xbb\xbf");
     for (int i = 0; i < 60; i++) {
-        int n = i * i * i * 17 % 500000;
+        int n = (int)((int64_t)i * i * i * 17 % 500000);
         if (i == 40) n = 3000000;
         fprintf(f, "{\"text\": \"");
         fprintf(w, "|");
         for (int k = 0; k < n + 1; k++) {
-            int c = 'a' + (k * k + i) % 26;
+            int c = 'a' + (int)(((int64_t)k * k + i) % 26);
             fputc(c, f);
             fputc(c, w);
         }

@@ -274,7 +274,7 @@ static void check_plain(const char *text, size_t bytes) {
     encode(&x, text, bytes);
     size_t count = plain_bpe(text, bytes, plain);
     ck_assert_uint_eq(x.count, count);
-    ck_assert_mem_eq(x.list, plain, count * sizeof *plain);
+    if (count) ck_assert_mem_eq(x.list, plain, count * sizeof *plain);
     free(x.list);
 }
 

@@ -4,7 +4,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-static double sigmoid(double x) { return 1 / (1 + exp(-x)); }
+static double sigmoid(double x) {
+    return 1 / (1 + exp(-x));
+}
 
 /* ---- convolution ---- */
 
@@ -67,7 +69,9 @@ void ref_conv_bwd(const ref_conv *a) {
 
 /* ---- scan ---- */
 
-static double softplus(double x) { return x > 20 ? x : log1p(exp(x)); }
+static double softplus(double x) {
+    return x > 20 ? x : log1p(exp(x));
+}
 
 static int starts(const ref_scan *a, int64_t b, int64_t t) {
     return a->doc_start && a->doc_start[b * a->T + t] == a->pos0 + t;
@@ -117,12 +121,14 @@ void ref_scan_bwd(const ref_scan *a) {
                 for (int64_t t = 0; t < T; t++) {
                     int64_t row = b * T + t, i = row * E + e;
                     double delta = softplus(a->dt[i] + a->dt_bias[e]);
-                    h[t + 1] = (starts(a, b, t) ? 0 : exp(delta * A) * h[t]) + delta * a->Bm[row * N + n] * a->u[i];
+                    h[t + 1] =
+                        (starts(a, b, t) ? 0 : exp(delta * A) * h[t]) + delta * a->Bm[row * N + n] * a->u[i];
                 }
                 for (int64_t t = T - 1; t >= 0; t--) {
                     int64_t row = b * T + t, i = row * E + e;
                     double s = sigmoid(a->z[i]), g = a->dout[i] * a->z[i] * s;
-                    double delta = softplus(a->dt[i] + a->dt_bias[e]), decay = starts(a, b, t) ? 0 : exp(delta * A);
+                    double delta = softplus(a->dt[i] + a->dt_bias[e]),
+                           decay = starts(a, b, t) ? 0 : exp(delta * A);
                     dh += g * a->Cm[row * N + n];
                     a->dC[row * N + n] += g * h[t + 1];
                     a->dB[row * N + n] += dh * delta * a->u[i];
@@ -229,5 +235,6 @@ void ref_matmul(double *c, const double *a, int64_t a_row, int64_t a_col, const 
                 int64_t b_col, int64_t m, int64_t n, int64_t k) {
     for (int64_t i = 0; i < m; i++)
         for (int64_t j = 0; j < n; j++)
-            for (int64_t p = 0; p < k; p++) c[i * n + j] += a[i * a_row + p * a_col] * b[p * b_row + j * b_col];
+            for (int64_t p = 0; p < k; p++)
+                c[i * n + j] += a[i * a_row + p * a_col] * b[p * b_row + j * b_col];
 }

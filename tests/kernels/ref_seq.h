@@ -1,5 +1,6 @@
-/* References in double precision for the operations along the sequence and for linear layers: plain loops written
- * from the formulas of ops.h. All arrays are dense; letters and meanings as there. Gradients are assigned. */
+/* References in double precision for the operations along the sequence and for linear layers: plain loops
+ * written from the formulas of ops.h. All arrays are dense; letters and meanings as there. Gradients are
+ * assigned. */
 #ifndef WEFT_TEST_REF_SEQ_H
 #define WEFT_TEST_REF_SEQ_H
 

@@ -21,13 +21,15 @@ static void fill(seq_case *c, seq_array *a, double low, double high) {
     const weft_rng r = weft_rng_make(c->seed * 64 + (uint64_t)c->count, "seq_case");
     for (int64_t m = 0; m < a->rows; m++)
         for (int64_t j = 0; j < a->width; j++) {
-            const weft_real v = (weft_real)(low + (high - low) * weft_rng_uniform(r, (uint64_t)(m * a->width + j)));
+            const weft_real v =
+                (weft_real)(low + (high - low) * weft_rng_uniform(r, (uint64_t)(m * a->width + j)));
             a->start[m * a->ld + j] = a->x[m * a->ld + j] = v;
             a->ref[m * a->width + j] = (double)v;
         }
 }
 
-weft_real *seq_input(seq_case *c, double **ref, int64_t rows, int64_t width, int64_t ld, double low, double high) {
+weft_real *seq_input(seq_case *c, double **ref, int64_t rows, int64_t width, int64_t ld, double low,
+                     double high) {
     seq_array *a = new_array(c, rows, width, ld);
     fill(c, a, low, high);
     *ref = a->ref;
@@ -42,7 +44,8 @@ weft_real *seq_output(seq_case *c, const char *name, double **ref, int64_t rows,
     return a->x;
 }
 
-weft_real *seq_sum(seq_case *c, const char *name, double **ref, int64_t rows, int64_t width, double tolerance) {
+weft_real *seq_sum(seq_case *c, const char *name, double **ref, int64_t rows, int64_t width,
+                   double tolerance) {
     seq_array *a = new_array(c, rows, width, width);
     fill(c, a, -1, 1);
     a->name = name, a->tolerance = tolerance;
@@ -101,7 +104,8 @@ static void compare(const seq_array *a, const char *what) {
                   (long long)(at / a->width), (long long)(at % a->width), worst, scale, a->tolerance);
     for (int64_t m = 0; m < a->rows; m++)
         for (int64_t j = a->width; j < a->ld; j++)
-            ck_assert_msg(isnan(a->x[m * a->ld + j]), "%s: %s: written beyond row %lld", what, a->name, (long long)m);
+            ck_assert_msg(isnan(a->x[m * a->ld + j]), "%s: %s: written beyond row %lld", what, a->name,
+                          (long long)m);
 }
 
 void seq_run(seq_case *c, seq_op op, void *argument, const char *what) {
@@ -128,8 +132,8 @@ void seq_run(seq_case *c, seq_op op, void *argument, const char *what) {
                 compare(a, what);
                 memcpy(a->first, a->x, bytes);
             } else {
-                ck_assert_msg(memcmp(a->first, a->x, bytes) == 0, "%s: %s differs between 1 and %d threads", what,
-                              a->name, threads);
+                ck_assert_msg(memcmp(a->first, a->x, bytes) == 0, "%s: %s differs between 1 and %d threads",
+                              what, a->name, threads);
             }
         }
     }
@@ -137,8 +141,8 @@ void seq_run(seq_case *c, seq_op op, void *argument, const char *what) {
     weft_device_close(&real);
 }
 
-void seq_finite_difference(double (*loss)(void *), void *argument, double *x, const double *gradient, int64_t n,
-                           const char *name) {
+void seq_finite_difference(double (*loss)(void *), void *argument, double *x, const double *gradient,
+                           int64_t n, const char *name) {
     const int64_t step = n > 40 ? n / 40 : 1;
     for (int64_t i = 0; i < n; i += step) {
         const double keep = x[i], h = 1e-5;
@@ -148,7 +152,7 @@ void seq_finite_difference(double (*loss)(void *), void *argument, double *x, co
         const double down = loss(argument);
         x[i] = keep;
         const double slope = (up - down) / (2 * h);
-        ck_assert_msg(fabs(slope - gradient[i]) <= 1e-6 * (1 + fabs(slope)), "reference: d%s[%lld] = %.9g, slope %.9g",
-                      name, (long long)i, gradient[i], slope);
+        ck_assert_msg(fabs(slope - gradient[i]) <= 1e-6 * (1 + fabs(slope)),
+                      "reference: d%s[%lld] = %.9g, slope %.9g", name, (long long)i, gradient[i], slope);
     }
 }

@@ -1,9 +1,9 @@
 /* One case of an operation along the sequence, run on the CPU and compared with its reference.
  *
- * A case owns arrays in pairs: what the operation sees (weft_real, rows with padding of NaN behind them) and what
- * the reference sees (double, dense). seq_run() runs the operation with 1, 2 and 3 threads on a device whose arena
- * is exactly as large as a dry run asked for, and checks the outputs: near the reference, the padding untouched,
- * and equal bit for bit for every number of threads. */
+ * A case owns arrays in pairs: what the operation sees (weft_real, rows with padding of NaN behind them) and
+ * what the reference sees (double, dense). seq_run() runs the operation with 1, 2 and 3 threads on a device
+ * whose arena is exactly as large as a dry run asked for, and checks the outputs: near the reference, the
+ * padding untouched, and equal bit for bit for every number of threads. */
 #ifndef WEFT_TEST_SEQ_CASE_H
 #define WEFT_TEST_SEQ_CASE_H
 
@@ -29,13 +29,17 @@ typedef struct seq_case {
     seq_array arrays[48];
 } seq_case;
 
-/* Arrays of rows x width with the stride ld. Inputs are uniform in [low, high). `*ref` receives the reference's. */
-weft_real *seq_input(seq_case *c, double **ref, int64_t rows, int64_t width, int64_t ld, double low, double high);
-/* Assigned by the operation: starts as NaN. tolerance: largest error over the largest element of the reference. */
+/* Arrays of rows x width with the stride ld. Inputs are uniform in [low, high). `*ref` receives the
+ * reference's. */
+weft_real *seq_input(seq_case *c, double **ref, int64_t rows, int64_t width, int64_t ld, double low,
+                     double high);
+/* Assigned by the operation: starts as NaN. tolerance: largest error over the largest element of the
+ * reference. */
 weft_real *seq_output(seq_case *c, const char *name, double **ref, int64_t rows, int64_t width, int64_t ld,
                       double tolerance);
 /* Added to by the operation; the reference assigns. */
-weft_real *seq_sum(seq_case *c, const char *name, double **ref, int64_t rows, int64_t width, double tolerance);
+weft_real *seq_sum(seq_case *c, const char *name, double **ref, int64_t rows, int64_t width,
+                   double tolerance);
 /* The reference's array of an input or output, as weft_real values: what one operation hands to another. */
 void seq_give(seq_case *c, const weft_real *x);
 void seq_free(seq_case *c);
@@ -47,8 +51,8 @@ typedef void (*seq_op)(weft_device *d, void *argument);
 void seq_run(seq_case *c, seq_op op, void *argument, const char *what);
 
 /* Central differences of loss() by `count` of the n elements of x against gradient[]. */
-void seq_finite_difference(double (*loss)(void *), void *argument, double *x, const double *gradient, int64_t n,
-                           const char *name);
+void seq_finite_difference(double (*loss)(void *), void *argument, double *x, const double *gradient,
+                           int64_t n, const char *name);
 
 /* The cases. Tolerances are for the build at hand. */
 typedef struct conv_shape {

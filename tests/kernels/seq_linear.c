@@ -27,8 +27,8 @@ static void run_linear(weft_device *d, void *argument) {
 }
 
 /* An array that is assigned, or added to with accumulate. */
-static weft_real *result(seq_case *c, const char *name, double **ref, int64_t rows, int64_t width, int64_t *ld,
-                         const linear_shape *s) {
+static weft_real *result(seq_case *c, const char *name, double **ref, int64_t rows, int64_t width,
+                         int64_t *ld, const linear_shape *s) {
     *ld = s->accumulate ? width : width + SEQ_PAD;
     return s->accumulate ? seq_sum(c, name, ref, rows, width, s->tolerance)
                          : seq_output(c, name, ref, rows, width, *ld, s->tolerance);
@@ -42,8 +42,8 @@ static void clear(double *x, int64_t n) {
 void seq_linear(const linear_shape *s) {
     const int64_t m = s->m, n = s->n, k = s->k;
     char what[120];
-    snprintf(what, sizeof what, "linear m=%d n=%d k=%d bias=%d accumulate=%d", (int)m, (int)n, (int)k, s->bias,
-             s->accumulate);
+    snprintf(what, sizeof what, "linear m=%d n=%d k=%d bias=%d accumulate=%d", (int)m, (int)n, (int)k,
+             s->bias, s->accumulate);
     seq_case in = {.seed = 20}, out = {.seed = 21};
     linear_argument p = {.s = s};
     double *x, *w, *bias = NULL, *dy, *y, *dbias;
@@ -112,7 +112,8 @@ void seq_grouped(const grouped_shape *s) {
     seq_case in = {.seed = 22}, out = {.seed = 23};
     grouped_argument p = {.s = s, .offsets = offsets, .stride = stride};
     double *x, *w, *dy, *y;
-    const weft_real *xv = seq_input(&in, &x, m, k, k, -1, 1), *wv = seq_input(&in, &w, g, n * k, stride, -1, 1);
+    const weft_real *xv = seq_input(&in, &x, m, k, k, -1, 1),
+                    *wv = seq_input(&in, &w, g, n * k, stride, -1, 1);
     const weft_real *dyv = seq_input(&in, &dy, m, n, n, -1, 1);
 
     p.y = seq_output(&out, "y", &y, m, n, n, s->tolerance);

@@ -6,12 +6,24 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static void run_conv_fwd(weft_device *d, void *a) { d->ops->conv_fwd(d, a); }
-static void run_conv_bwd(weft_device *d, void *a) { d->ops->conv_bwd(d, a); }
-static void run_scan_fwd(weft_device *d, void *a) { d->ops->scan_fwd(d, a); }
-static void run_scan_bwd(weft_device *d, void *a) { d->ops->scan_bwd(d, a); }
-static void run_attention_fwd(weft_device *d, void *a) { d->ops->attention_fwd(d, a); }
-static void run_attention_bwd(weft_device *d, void *a) { d->ops->attention_bwd(d, a); }
+static void run_conv_fwd(weft_device *d, void *a) {
+    d->ops->conv_fwd(d, a);
+}
+static void run_conv_bwd(weft_device *d, void *a) {
+    d->ops->conv_bwd(d, a);
+}
+static void run_scan_fwd(weft_device *d, void *a) {
+    d->ops->scan_fwd(d, a);
+}
+static void run_scan_bwd(weft_device *d, void *a) {
+    d->ops->scan_bwd(d, a);
+}
+static void run_attention_fwd(weft_device *d, void *a) {
+    d->ops->attention_fwd(d, a);
+}
+static void run_attention_bwd(weft_device *d, void *a) {
+    d->ops->attention_bwd(d, a);
+}
 
 void seq_conv(const conv_shape *s) {
     const int64_t M = s->B * s->T, E = s->E, K = s->K, ld = E + SEQ_PAD, pos0 = s->halo ? 9 : 0;
@@ -19,8 +31,8 @@ void seq_conv(const conv_shape *s) {
     ref_conv r = {.B = s->B, .T = s->T, .E = E, .K = K, .pos0 = pos0};
     weft_conv a = {.B = s->B, .T = s->T, .E = E, .K = K, .ldx = ld, .ldy = ld, .pos0 = pos0};
     char what[160];
-    snprintf(what, sizeof what, "conv B=%d T=%d E=%d K=%d bias=%d halo=%d documents=%d", (int)s->B, (int)s->T, (int)E,
-             (int)K, s->bias, s->halo, s->documents);
+    snprintf(what, sizeof what, "conv B=%d T=%d E=%d K=%d bias=%d halo=%d documents=%d", (int)s->B, (int)s->T,
+             (int)E, (int)K, s->bias, s->halo, s->documents);
     int32_t *documents = s->documents ? seq_documents(3, s->B, s->T, pos0, s->documents) : NULL;
     a.doc_start = r.doc_start = documents;
     a.x = seq_input(&in, &r.x, M, E, ld, -2, 2);
@@ -52,8 +64,8 @@ void seq_scan(const scan_shape *s) {
     ref_scan r = {.B = B, .T = T, .E = E, .N = N, .pos0 = pos0};
     weft_scan a = {.B = B, .T = T, .E = E, .N = N, .pos0 = pos0};
     char what[160];
-    snprintf(what, sizeof what, "scan B=%d T=%d E=%d N=%d state=%d documents=%d", (int)B, (int)T, (int)E, (int)N,
-             s->state, s->documents);
+    snprintf(what, sizeof what, "scan B=%d T=%d E=%d N=%d state=%d documents=%d", (int)B, (int)T, (int)E,
+             (int)N, s->state, s->documents);
     a.ldu = E + 1, a.lddt = E + 2, a.ldz = 2 * E + 3, a.ldbc = N + 5, a.ldy = E + SEQ_PAD;
     int32_t *documents = s->documents ? seq_documents(6, B, T, pos0, s->documents) : NULL;
     a.doc_start = r.doc_start = documents;
@@ -79,7 +91,8 @@ void seq_scan(const scan_shape *s) {
     seq_run(&out, run_scan_fwd, &a, what);
     /* With the states saved and hT not wanted the rest is the same; the backward pass checks the states. */
     seq_case kept = {.seed = 7};
-    a.states = seq_input(&kept, &unused, 1, weft_scan_states_size(B, T, E, N), weft_scan_states_size(B, T, E, N), 0, 1);
+    a.states = seq_input(&kept, &unused, 1, weft_scan_states_size(B, T, E, N),
+                         weft_scan_states_size(B, T, E, N), 0, 1);
     a.hT = NULL;
     out.arrays[2].name = NULL;
     seq_run(&out, run_scan_fwd, &a, what);
@@ -106,11 +119,12 @@ void seq_attention(const attention_shape *s) {
     const int64_t B = s->B, Tq = s->Tq, Tk = s->Tk, H = s->H, G = s->G, d = s->d;
     const int64_t qw = H * d, kw = G * d, before = Tk - Tq;
     seq_case in = {.seed = 9}, out = {.seed = 10}, grad = {.seed = 11};
-    ref_attention r = {.B = B, .Tq = Tq, .Tk = Tk, .H = H, .G = G, .d = d, .q_pos0 = before, .scale = 1 / sqrt((double)d)};
+    ref_attention r = {
+        .B = B, .Tq = Tq, .Tk = Tk, .H = H, .G = G, .d = d, .q_pos0 = before, .scale = 1 / sqrt((double)d)};
     weft_attention a = {.B = B, .Tq = Tq, .Tk = Tk, .H = H, .G = G, .d = d, .q_pos0 = before};
     char what[160];
-    snprintf(what, sizeof what, "attention B=%d Tq=%d Tk=%d H=%d G=%d d=%d documents=%d", (int)B, (int)Tq, (int)Tk,
-             (int)H, (int)G, (int)d, s->documents);
+    snprintf(what, sizeof what, "attention B=%d Tq=%d Tk=%d H=%d G=%d d=%d documents=%d", (int)B, (int)Tq,
+             (int)Tk, (int)H, (int)G, (int)d, s->documents);
     a.scale = (weft_real)r.scale;
     a.ldq = qw + 1, a.ldk = kw + 2, a.ldv = kw + SEQ_PAD, a.ldo = qw + 5;
     int32_t *documents = s->documents ? seq_documents(12, B, Tq, before, s->documents) : NULL;

@@ -1,4 +1,5 @@
-/* Causal convolution against the reference; the reference against finite differences; parts against the whole. */
+/* Causal convolution against the reference; the reference against finite differences; parts against the
+ * whole. */
 #include "kernels/seq_case.h"
 #include "support/suite.h"
 
@@ -6,10 +7,11 @@
 
 static const conv_shape shapes[] = {
     /* B, T, E, K, bias, halo, documents, forward, gradient */
-    {1, 1, 8, 4, 1, 0, 0, 5e-7, 1e-6},     {2, 1, 24, 4, 1, 1, 0, 5e-7, 1e-6},  {2, 2, 100, 4, 0, 1, 1, 5e-7, 1e-6},
-    {3, 37, 24, 2, 1, 0, 5, 5e-7, 1e-6},   {1, 65, 100, 4, 1, 1, 9, 5e-7, 1e-6}, {2, 257, 8, 4, 1, 0, 40, 5e-7, 2e-6},
-    {1, 300, 200, 4, 0, 0, 0, 5e-7, 2e-6}, {2, 40, 129, 3, 1, 1, 3, 5e-7, 1e-6}, {1, 37, 24, 1, 1, 0, 4, 5e-7, 1e-6},
-    {1, 600, 16, 7, 1, 1, 30, 5e-7, 2e-6},
+    {1, 1, 8, 4, 1, 0, 0, 5e-7, 1e-6},     {2, 1, 24, 4, 1, 1, 0, 5e-7, 1e-6},
+    {2, 2, 100, 4, 0, 1, 1, 5e-7, 1e-6},   {3, 37, 24, 2, 1, 0, 5, 5e-7, 1e-6},
+    {1, 65, 100, 4, 1, 1, 9, 5e-7, 1e-6},  {2, 257, 8, 4, 1, 0, 40, 5e-7, 2e-6},
+    {1, 300, 200, 4, 0, 0, 0, 5e-7, 2e-6}, {2, 40, 129, 3, 1, 1, 3, 5e-7, 1e-6},
+    {1, 37, 24, 1, 1, 0, 4, 5e-7, 1e-6},   {1, 600, 16, 7, 1, 1, 30, 5e-7, 2e-6},
 };
 
 START_TEST(convolution) {

@@ -7,9 +7,11 @@
 
 static const scan_shape shapes[] = {
     /* B, T, E, N, state, documents, forward, gradient */
-    {1, 1, 8, 16, 0, 0, 2e-6, 1e-5},    {2, 1, 24, 4, 1, 1, 2e-6, 1e-5},     {2, 37, 24, 16, 1, 0, 2e-6, 1e-5},
-    {1, 65, 100, 16, 0, 9, 2e-6, 1e-5}, {3, 32, 8, 1, 1, 0, 2e-6, 1e-5},     {1, 257, 24, 20, 1, 30, 2e-6, 1e-5},
-    {2, 64, 100, 4, 0, 0, 2e-6, 1e-5},  {1, 300, 130, 16, 1, 50, 2e-6, 1e-5}, {2, 4500, 5, 3, 1, 700, 4e-6, 2e-5},
+    {1, 1, 8, 16, 0, 0, 2e-6, 1e-5},     {2, 1, 24, 4, 1, 1, 2e-6, 1e-5},
+    {2, 37, 24, 16, 1, 0, 2e-6, 1e-5},   {1, 65, 100, 16, 0, 9, 2e-6, 1e-5},
+    {3, 32, 8, 1, 1, 0, 2e-6, 1e-5},     {1, 257, 24, 20, 1, 30, 2e-6, 1e-5},
+    {2, 64, 100, 4, 0, 0, 2e-6, 1e-5},   {1, 300, 130, 16, 1, 50, 2e-6, 1e-5},
+    {2, 4500, 5, 3, 1, 700, 4e-6, 2e-5},
 };
 
 START_TEST(scan) {
@@ -43,8 +45,10 @@ START_TEST(reference_has_its_gradient) {
     seq_input(&c, &a.h0, B * E, N, N, -1, 1);
     seq_input(&c, &a.dout, M, E, E, -1, 1);
     seq_input(&c, &a.dhT, B * E, N, N, -1, 1);
-    double **outputs[] = {&a.y, &a.out, &a.du, &a.ddt, &a.dz, &a.dB, &a.dC, &a.ddt_bias, &a.dA_log, &a.dD, &a.dh0, &a.hT};
-    for (int i = 0; i < 12; i++) seq_output(&c, "", outputs[i], M, E * N, E * N, 0); /* large enough for each */
+    double **outputs[] = {&a.y,  &a.out,      &a.du,     &a.ddt, &a.dz,  &a.dB,
+                          &a.dC, &a.ddt_bias, &a.dA_log, &a.dD,  &a.dh0, &a.hT};
+    for (int i = 0; i < 12; i++)
+        seq_output(&c, "", outputs[i], M, E * N, E * N, 0); /* large enough for each */
     ref_scan_fwd(&a);
     ref_scan_bwd(&a);
     seq_finite_difference(loss, &a, a.u, a.du, M * E, "u");
@@ -78,13 +82,28 @@ START_TEST(parts_make_the_whole) {
     const weft_real *u = random_rows(&c, T, E, -1, 1), *dt = random_rows(&c, T, E, -4, 1);
     const weft_real *z = random_rows(&c, T, E, -2, 2), *Bm = random_rows(&c, T, N, -1, 1);
     const weft_real *Cm = random_rows(&c, T, N, -1, 1), *dout = random_rows(&c, T, E, -1, 1);
-    weft_scan a = {.B = 1, .T = T, .E = E, .N = N, .ldu = E, .lddt = E, .ldz = E, .ldbc = N, .ldy = E,
-                   .u = u, .dt = dt, .z = z, .Bm = Bm, .Cm = Cm, .dout = dout, .doc_start = documents};
+    weft_scan a = {.B = 1,
+                   .T = T,
+                   .E = E,
+                   .N = N,
+                   .ldu = E,
+                   .lddt = E,
+                   .ldz = E,
+                   .ldbc = N,
+                   .ldy = E,
+                   .u = u,
+                   .dt = dt,
+                   .z = z,
+                   .Bm = Bm,
+                   .Cm = Cm,
+                   .dout = dout,
+                   .doc_start = documents};
     a.dt_bias = random_rows(&c, 1, E, -1, 1);
     a.A_log = random_rows(&c, E, N, -1, 2);
     a.D = random_rows(&c, 1, E, -1, 1);
     weft_scan w = a, p = a, q = a; /* whole, first part, second part */
-    static weft_real y[2][T * E], out[2][T * E], states[3][(T / WEFT_SCAN_CHUNK + 1) * E * N], h[E * N], hT[2][E * N];
+    static weft_real y[2][T * E], out[2][T * E], states[3][(T / WEFT_SCAN_CHUNK + 1) * E * N], h[E * N],
+        hT[2][E * N];
     static weft_real du[2][T * E], ddt[2][T * E], dz[2][T * E], dB[2][T * N], dC[2][T * N], dh[E * N];
     static weft_real ddt_bias[2][E], dA_log[2][E * N], dD[2][E];
     w.y = y[0], w.out = out[0], w.states = states[0], w.hT = hT[0];

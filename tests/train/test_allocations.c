@@ -8,13 +8,12 @@
 #include <stdint.h>
 #include <string.h>
 
-static atomic_long g_calls;
-static atomic_bool g_counting;
-
 #if defined(__SANITIZE_ADDRESS__)
 #define COUNTED 0 /* the sanitizer has a malloc of its own: nothing can be counted */
 #else
 #define COUNTED 1
+static atomic_long g_calls;
+static atomic_bool g_counting;
 extern void *__libc_malloc(size_t);
 extern void *__libc_calloc(size_t, size_t);
 extern void *__libc_realloc(void *, size_t);

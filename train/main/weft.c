@@ -3,6 +3,7 @@
 #include "runtime/text.h"
 #include "train/commands.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,6 +51,10 @@ int main(int argc, char **argv) {
     weft_world world;
     weft_status st = weft_world_init(&argc, &argv, &world);
     if (st != WEFT_OK) return weft_status_exit_code(st);
+    /* What all ranks print alike is printed once. A full quota or file-size limit is an error of write(), with its
+     * message, not a signal. */
+    if (world.rank != 0 && !freopen("/dev/null", "w", stdout)) fclose(stdout);
+    signal(SIGXFSZ, SIG_IGN);
     int code = weft_world_exit_code(weft_status_exit_code(dispatch(&world, argc, argv)));
     weft_world_finalize();
     return code;
