@@ -325,10 +325,11 @@ weft_status weft_manifest_open_shard(const weft_manifest *m, const char *dir,
     if (stat(path, &info) != 0)
         st = weft_fail(WEFT_EINPUT, "%s: cannot be opened: %s", path, strerror(errno));
     if (st == WEFT_OK) st = weft_shard_open(&s, path);
+    /* The header first: it can say that the shard is another tokenizer's, which is more than "another size". */
+    if (st == WEFT_OK) st = compare(m, domain, file, path, weft_shard_about(s));
     if (st == WEFT_OK && (uint64_t)info.st_size != file->size)
         st = weft_fail(WEFT_EINPUT, "%s: %lld bytes, but the manifest says %llu", path,
                        (long long)info.st_size, (unsigned long long)file->size);
-    if (st == WEFT_OK) st = compare(m, domain, file, path, weft_shard_about(s));
     if (st == WEFT_OK)
         *out = s;
     else

@@ -61,7 +61,7 @@ void weft_manifest_free(weft_manifest *m); /* a zeroed one is allowed */
 
 /* XXH3-128 over the tokenizer's digest and each shard's name and content, in the manifest's order. */
 weft_status weft_manifest_content(const weft_manifest *m, weft_hash128 *out);
-/* Opens a shard of the manifest: its size, then what its header says, must be what the manifest says. */
+/* Opens a shard of the manifest: what its header says, then its size, must be what the manifest says. */
 weft_status weft_manifest_open_shard(const weft_manifest *m, const char *dir,
                                      const weft_manifest_domain *domain, const weft_manifest_file *file,
                                      weft_shard **out);

@@ -165,8 +165,10 @@ expect 2 "there is no domain 'wob'; it has: books, code, default, web" "$WEFT" d
 expect 2 "there is no split 'test'" "$WEFT" data sample out --split test
 "$WEFT" tokenizer train --vocab 390 -o tok390 web.jsonl code.jsonl.gz books.jsonl.zst 2>/dev/null
 "$WEFT" data build --tokenizer tok390 -o other --heldout 0.1 "${files[@]}" >/dev/null
-spoil && cp other/train/web-00000.h5 copy/train/web-00000.h5 && sed -i "s/\"size\": $size/\"size\": $(stat -c %s other/train/web-00000.h5)/" copy/manifest.json &&
-    damaged 'made with another tokenizer'
+spoil && cp other/train/web-00000.h5 copy/train/web-00000.h5 && damaged 'web-00000.h5'
+spoil && cp other/train/web-00000.h5 copy/train/web-00000.h5 &&
+    expect 2 'made with another tokenizer' "$WEFT" train "$SRC/configs/tiny-hybrid.yaml" run=r data.path=copy train.seq_len=16 \
+        model.vocab_size="$(sed -n 's/.*"vocab_size": \([0-9]*\).*/\1/p' copy/manifest.json)"
 spoil && cp other/tokenizer/tokenizer.model copy/tokenizer/ && expect 2 'not the tokenizer that made the shards' "$WEFT" data sample copy
 expect 2 "did you mean 'verify'" "$WEFT" data verfy out
 finish
