@@ -9,8 +9,8 @@ typedef struct weft_splitter {
     const char *dir;       /* with the folders train/ and heldout/ */
     weft_shard_info about; /* domain: of no meaning */
     int64_t shard_tokens;
-    int64_t *counts;       /* [vocabulary] training tokens by id; the caller's, zeroed */
-    weft_manifest *manifest;                                       /* gets domains and files */
+    int64_t *counts;         /* [vocabulary] training tokens by id; the caller's, zeroed */
+    weft_manifest *manifest; /* gets domains and files */
     weft_shard_writer *open[WEFT_LOADER_MAX_DOMAINS][WEFT_SPLITS]; /* NULL: none yet, or just closed */
 } weft_splitter;
 

@@ -32,7 +32,7 @@ typedef struct weft_loader_options {
     const struct {
         const char *name;
         double weight;
-    } *weights;
+    } * weights;
 } weft_loader_options;
 
 typedef struct weft_batch {

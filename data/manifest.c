@@ -99,16 +99,16 @@ static json_t *manifest_json(const weft_manifest *m) {
     }
     return json_pack("{s:s, s:i, s:I, s:i, s:i, s:f, s:f, s:o, s:o, s:o, s:o, s:o}", "format", "weft data",
                      "version", WEFT_MANIFEST_VERSION, "vocab_size", (json_int_t)m->vocab_size, "bos", m->bos,
-                     "eos", m->eos, "heldout", m->heldout, "unigram_entropy",
-                     m->unigram_entropy, "tokenizer", hash_json(m->tokenizer), "pipeline", hash_json(m->pipeline), "content", hash_json(m->content), "domains", domains, "sources",
-                     sources);
+                     "eos", m->eos, "heldout", m->heldout, "unigram_entropy", m->unigram_entropy, "tokenizer",
+                     hash_json(m->tokenizer), "pipeline", hash_json(m->pipeline), "content",
+                     hash_json(m->content), "domains", domains, "sources", sources);
 }
 
 enum { DUMP_FLAGS = JSON_INDENT(1) | JSON_REAL_PRECISION(17) | JSON_SORT_KEYS };
 #define HASH_KEY "xxh3_128"
 
-/* Hash of the manifest's text without the member that holds it; zero when there is no memory. Numbers with 17 digits
- * and sorted keys come out of the reader as they went in. */
+/* Hash of the manifest's text without the member that holds it; zero when there is no memory. Numbers with 17
+ * digits and sorted keys come out of the reader as they went in. */
 static weft_hash128 hash_without_itself(json_t *root) {
     json_object_del(root, HASH_KEY);
     char *text = json_dumps(root, DUMP_FLAGS);
@@ -216,8 +216,9 @@ static bool parse_manifest(json_t *root, weft_manifest *m) {
     const char *tokenizer, *pipeline, *content;
     json_t *domains, *sources;
     if (json_unpack(root, "{s:I, s:i, s:i, s:F, s:F, s:s, s:s, s:s, s:o, s:o}", "vocab_size", &vocab, "bos",
-                    &m->bos, "eos", &m->eos, "heldout", &m->heldout, "unigram_entropy", &m->unigram_entropy, "tokenizer", &tokenizer, "pipeline",
-                    &pipeline, "content", &content, "domains", &domains, "sources", &sources))
+                    &m->bos, "eos", &m->eos, "heldout", &m->heldout, "unigram_entropy", &m->unigram_entropy,
+                    "tokenizer", &tokenizer, "pipeline", &pipeline, "content", &content, "domains", &domains,
+                    "sources", &sources))
         return false;
     m->vocab_size = vocab;
     if (!parse_hash(tokenizer, &m->tokenizer) || !parse_hash(pipeline, &m->pipeline) ||
@@ -244,7 +245,9 @@ static weft_status check_hash(const char *path, json_t *root) {
     weft_hash128 stated;
     bool there = parse_hash(json_string_value(json_object_get(root, HASH_KEY)), &stated);
     if (!there || !same(stated, hash_without_itself(root)))
-        WEFT_FAIL(WEFT_EINPUT, "%s: damaged or edited: its text has not the hash that it states; build the data again", path);
+        WEFT_FAIL(WEFT_EINPUT,
+                  "%s: damaged or edited: its text has not the hash that it states; build the data again",
+                  path);
     return WEFT_OK;
 }
 
@@ -325,7 +328,8 @@ weft_status weft_manifest_open_shard(const weft_manifest *m, const char *dir,
     if (stat(path, &info) != 0)
         st = weft_fail(WEFT_EINPUT, "%s: cannot be opened: %s", path, strerror(errno));
     if (st == WEFT_OK) st = weft_shard_open(&s, path);
-    /* The header first: it can say that the shard is another tokenizer's, which is more than "another size". */
+    /* The header first: it can say that the shard is another tokenizer's, which is more than "another size".
+     */
     if (st == WEFT_OK) st = compare(m, domain, file, path, weft_shard_about(s));
     if (st == WEFT_OK && (uint64_t)info.st_size != file->size)
         st = weft_fail(WEFT_EINPUT, "%s: %lld bytes, but the manifest says %llu", path,

@@ -45,7 +45,8 @@ typedef struct weft_manifest {
     int64_t vocab_size;
     int32_t bos, eos;
     double heldout;
-    double unigram_entropy; /* nats: of the training tokens' frequencies, what a model without context reaches */
+    double
+        unigram_entropy; /* nats: of the training tokens' frequencies, what a model without context reaches */
     weft_hash128 tokenizer, pipeline;
     weft_hash128 content; /* of all shards' content in order, see weft_manifest_content */
     weft_manifest_domain *domains;

@@ -1,20 +1,22 @@
 /* The contract of every operation: formula, shapes, types, aliasing, workspace, determinism, source.
  *
- * Letters: M rows (tokens of all sequences), B sequences, T tokens of a sequence (M = B*T), D width, E inner width
- * of Mamba, N state, K conv taps, H query heads, G key/value heads, d head width, F feed-forward width, X experts,
- * k experts per token, V vocabulary. Arrays are row-major; `ld*` are row strides in elements, >= the row's width.
- * Offsets and sizes are 64 bit.
+ * Letters: M rows (tokens of all sequences), B sequences, T tokens of a sequence (M = B*T), D width, E inner
+ * width of Mamba, N state, K conv taps, H query heads, G key/value heads, d head width, F feed-forward width,
+ * X experts, k experts per token, V vocabulary. Arrays are row-major; `ld*` are row strides in elements, >=
+ * the row's width. Offsets and sizes are 64 bit.
  *
- * Types: see runtime/real.h. Sums run in weft_real or wider. Token ids, document starts and expert ids are int32.
+ * Types: see runtime/real.h. Sums run in weft_real or wider. Token ids, document starts and expert ids are
+ * int32.
  *
- * Gradients: of parameters they are added (`+=`) to weft_real arrays; of activations they are assigned (`=`) unless
- * the operation says "added" or takes `accumulate`.
+ * Gradients: of parameters they are added (`+=`) to weft_real arrays; of activations they are assigned (`=`)
+ * unless the operation says "added" or takes `accumulate`.
  *
- * Workspace comes from d->act and is given back before the operation returns. On a dry device an operation takes
- * its workspace and returns without touching an array.
+ * Workspace comes from d->act and is given back before the operation returns. On a dry device an operation
+ * takes its workspace and returns without touching an array.
  *
  * Determinism: the result depends on the arguments only, not on the number of threads and not on the run.
- * Unless stated, no two arguments may overlap. Nothing is collective. Nothing can fail: sizes are the caller's duty. */
+ * Unless stated, no two arguments may overlap. Nothing is collective. Nothing can fail: sizes are the
+ * caller's duty. */
 #ifndef WEFT_OPS_H
 #define WEFT_OPS_H
 
@@ -22,19 +24,21 @@
 
 /* Depthwise causal convolution with SiLU (Gu and Dao, arXiv 2312.00752, section 3.4; Jamba's mixer step 2).
  *   c[t,e] = bias[e] + sum_{j<K} w[e,j] * x[t-(K-1)+j, e];  y = c * sigmoid(c)
- * A tap that lies before the token's document (or before the sequence, unless `halo` holds it) counts as 0. */
+ * A tap that lies before the token's document (or before the sequence, unless `halo` holds it) counts as 0.
+ */
 typedef struct weft_conv {
     int64_t B, T, E, K;
-    int64_t ldx, ldy; /* row strides of x (and dx) and of y (and dy) */
-    const weft_act *x, *w, *bias;     /* [B*T,E] [E,K] [E] or NULL */
-    const int32_t *doc_start;         /* [B*T] position in the sequence of the first token of this token's document, or NULL: one document */
-    int64_t pos0;                     /* position in the sequence of row 0 of each b (context parallelism, decoding) */
-    const weft_act *halo;             /* [B,K-1,E] the rows of x before pos0, oldest first, or NULL: zeros */
-    weft_act *y;                      /* forward: [B*T,E] */
-    weft_act *halo_out;               /* forward: [B,K-1,E] last rows of (halo, x), for the next chunk, or NULL; may be halo */
-    const weft_act *dy;               /* backward */
-    weft_act *dx, *dhalo;             /* backward: assigned; dhalo [B,K-1,E] or NULL */
-    weft_real *dw, *dbias;            /* backward: added; dbias NULL when bias is */
+    int64_t ldx, ldy;             /* row strides of x (and dx) and of y (and dy) */
+    const weft_act *x, *w, *bias; /* [B*T,E] [E,K] [E] or NULL */
+    const int32_t *doc_start; /* [B*T] position in the sequence of the first token of this token's document,
+                                 or NULL: one document */
+    int64_t pos0;          /* position in the sequence of row 0 of each b (context parallelism, decoding) */
+    const weft_act *halo;  /* [B,K-1,E] the rows of x before pos0, oldest first, or NULL: zeros */
+    weft_act *y;           /* forward: [B*T,E] */
+    weft_act *halo_out;    /* forward: [B,K-1,E] last rows of (halo, x), or NULL; may be halo itself */
+    const weft_act *dy;    /* backward */
+    weft_act *dx, *dhalo;  /* backward: assigned; dhalo [B,K-1,E] or NULL */
+    weft_real *dw, *dbias; /* backward: added; dbias NULL when bias is */
 } weft_conv;
 
 /* Selective scan of Mamba-1 with its gate (arXiv 2312.00752, algorithm 2; Jamba's mixer steps 4, 5).
@@ -45,24 +49,25 @@ typedef struct weft_conv {
 #define WEFT_SCAN_CHUNK 32
 typedef struct weft_scan {
     int64_t B, T, E, N;
-    int64_t ldu, lddt, ldz, ldbc, ldy;  /* rows of u, du | dt, ddt | z, dz | B, C, dB, dC | y, out, dout */
-    const weft_act *u, *dt, *z;         /* [B*T,E] */
-    const weft_act *Bm, *Cm;            /* [B*T,N] */
-    const weft_real *dt_bias;           /* [E] */
-    const weft_real *A_log;             /* [E,N] */
-    const weft_real *D;                 /* [E] */
-    const int32_t *doc_start;           /* as in weft_conv */
+    int64_t ldu, lddt, ldz, ldbc, ldy; /* rows of u, du | dt, ddt | z, dz | B, C, dB, dC | y, out, dout */
+    const weft_act *u, *dt, *z;        /* [B*T,E] */
+    const weft_act *Bm, *Cm;           /* [B*T,N] */
+    const weft_real *dt_bias;          /* [E] */
+    const weft_real *A_log;            /* [E,N] */
+    const weft_real *D;                /* [E] */
+    const int32_t *doc_start;          /* as in weft_conv */
     int64_t pos0;
-    const weft_real *h0;                /* [B,E,N] state before row 0, or NULL: zeros */
-    weft_act *y;                        /* forward out, backward in: [B*T,E] before the gate */
-    weft_act *out;                      /* forward: [B*T,E] */
-    weft_real *states;                  /* forward out, backward in: weft_scan_states_size() elements, or NULL in forward: not saved */
-    weft_real *hT;                      /* forward: [B,E,N] state after the last row, or NULL; may be h0 */
-    const weft_act *dout;               /* backward */
-    const weft_real *dhT;               /* backward: [B,E,N] gradient of hT, or NULL: zeros */
-    weft_act *du, *ddt, *dz, *dB, *dC;  /* backward: assigned */
-    weft_real *ddt_bias, *dA_log, *dD;  /* backward: added */
-    weft_real *dh0;                     /* backward: [B,E,N] assigned, or NULL */
+    const weft_real *h0; /* [B,E,N] state before row 0, or NULL: zeros */
+    weft_act *y;         /* forward out, backward in: [B*T,E] before the gate */
+    weft_act *out;       /* forward: [B*T,E] */
+    weft_real *states; /* forward out, backward in: weft_scan_states_size() elements, or NULL in forward: not
+                          saved */
+    weft_real *hT;     /* forward: [B,E,N] state after the last row, or NULL; may be h0 */
+    const weft_act *dout;              /* backward */
+    const weft_real *dhT;              /* backward: [B,E,N] gradient of hT, or NULL: zeros */
+    weft_act *du, *ddt, *dz, *dB, *dC; /* backward: assigned */
+    weft_real *ddt_bias, *dA_log, *dD; /* backward: added */
+    weft_real *dh0;                    /* backward: [B,E,N] assigned, or NULL */
 } weft_scan;
 static inline int64_t weft_scan_states_size(int64_t B, int64_t T, int64_t E, int64_t N) {
     return B * ((T + WEFT_SCAN_CHUNK - 1) / WEFT_SCAN_CHUNK) * E * N;
@@ -79,42 +84,43 @@ typedef struct weft_attention {
     int64_t ldq, ldk, ldv, ldo; /* also of dq, dk, dv, do */
     weft_real scale;            /* 1/sqrt(d) */
     const weft_act *q, *k, *v;
-    const int32_t *doc_start;   /* [B*Tq] per query, or NULL: all zero */
-    weft_act *o;                /* forward out, backward in */
-    weft_real *lse;             /* [B*Tq, H] forward out (may be NULL there), backward in */
-    const weft_act *dout;       /* backward */
-    weft_act *dq, *dk, *dv;     /* backward: assigned */
+    const int32_t *doc_start; /* [B*Tq] per query, or NULL: all zero */
+    weft_act *o;              /* forward out, backward in */
+    weft_real *lse;           /* [B*Tq, H] forward out (may be NULL there), backward in */
+    const weft_act *dout;     /* backward */
+    weft_act *dq, *dk, *dv;   /* backward: assigned */
 } weft_attention;
 
-/* Router of a mixture of experts (Shazeer et al., arXiv 1701.06538; Jamba: softmax over all experts, then top-k).
- *   p = softmax(logits);  (id, w) = k largest p, ties to the lower id, in falling order of p;  w /= sum(w) if normalise
- *   lse = logsumexp(logits). */
+/* Router of a mixture of experts (Shazeer et al., arXiv 1701.06538; Jamba: softmax over all experts, then
+ * top-k). p = softmax(logits);  (id, w) = k largest p, ties to the lower id, in falling order of p;  w /=
+ * sum(w) if normalise lse = logsumexp(logits). */
 typedef struct weft_router {
     int64_t M, X, k;
     bool normalise;
-    const weft_act *logits;  /* [M,X] */
-    weft_real *probs;        /* forward out, backward in: [M,X] */
-    weft_real *lse;          /* forward out, backward in: [M] */
-    int32_t *ids;            /* forward out, backward in: [M,k] */
-    weft_real *w;            /* forward out, backward in: [M,k] */
-    const weft_real *dw;     /* backward: [M,k] */
-    const weft_real *dprob;  /* backward: [X] added to the gradient of every row of p (load-balance loss), or NULL */
-    weft_real dlse2;         /* backward: coefficient c of the loss c * sum_m lse[m]^2 (z-loss) */
-    weft_act *dlogits;       /* backward: [M,X] assigned */
+    const weft_act *logits; /* [M,X] */
+    weft_real *probs;       /* forward out, backward in: [M,X] */
+    weft_real *lse;         /* forward out, backward in: [M] */
+    int32_t *ids;           /* forward out, backward in: [M,k] */
+    weft_real *w;           /* forward out, backward in: [M,k] */
+    const weft_real *dw;    /* backward: [M,k] */
+    const weft_real *dprob; /* backward: [X] added to every row's gradient of p (load balance), or NULL */
+    weft_real dlse2;        /* backward: coefficient c of the loss c * sum_m lse[m]^2 (z-loss) */
+    weft_act *dlogits;      /* backward: [M,X] assigned */
 } weft_router;
 
 typedef struct weft_adamw {
     weft_real lr, beta1, beta2, eps, weight_decay;
-    int64_t step;          /* 1 for the first */
-    weft_real grad_scale;  /* gradients are multiplied by it first (1/tokens, clipping) */
+    int64_t step;         /* 1 for the first */
+    weft_real grad_scale; /* gradients are multiplied by it first (1/tokens, clipping) */
 } weft_adamw;
 
 typedef struct weft_ops {
     const char *name; /* "cpu-v3" ... */
 
     /* Linear layer, w [n,k]:  y[m,n] = x[m,k] w^T (+ bias[n] unless NULL) (+ y if accumulate). */
-    void (*linear_fwd)(weft_device *d, weft_act *y, int64_t ldy, const weft_act *x, int64_t ldx, const weft_act *w,
-                       const weft_act *bias, int64_t m, int64_t n, int64_t k, bool accumulate);
+    void (*linear_fwd)(weft_device *d, weft_act *y, int64_t ldy, const weft_act *x, int64_t ldx,
+                       const weft_act *w, const weft_act *bias, int64_t m, int64_t n, int64_t k,
+                       bool accumulate);
     /* dx[m,k] = dy[m,n] w (+ dx if accumulate). */
     void (*linear_dgrad)(weft_device *d, weft_act *dx, int64_t lddx, const weft_act *dy, int64_t lddy,
                          const weft_act *w, int64_t m, int64_t n, int64_t k, bool accumulate);
@@ -123,30 +129,34 @@ typedef struct weft_ops {
                          const weft_act *x, int64_t ldx, int64_t m, int64_t n, int64_t k);
 
     /* The same for g groups of rows: rows offsets[i] .. offsets[i+1] (offsets [g+1], on the device) use
-     * w + i*stride (elements), and dw + i*stride. Rows lie densely (ld = width). A group may be empty. m_max bounds
-     * offsets[g]. */
+     * w + i*stride (elements), and dw + i*stride. Rows lie densely (ld = width). A group may be empty. m_max
+     * bounds offsets[g]. */
     void (*grouped_fwd)(weft_device *d, weft_act *y, const weft_act *x, const weft_act *w, int64_t stride,
                         const int64_t *offsets, int64_t g, int64_t m_max, int64_t n, int64_t k);
     void (*grouped_dgrad)(weft_device *d, weft_act *dx, const weft_act *dy, const weft_act *w, int64_t stride,
                           const int64_t *offsets, int64_t g, int64_t m_max, int64_t n, int64_t k);
-    void (*grouped_wgrad)(weft_device *d, weft_real *dw, int64_t stride, const weft_act *dy, const weft_act *x,
-                          const int64_t *offsets, int64_t g, int64_t m_max, int64_t n, int64_t k);
+    void (*grouped_wgrad)(weft_device *d, weft_real *dw, int64_t stride, const weft_act *dy,
+                          const weft_act *x, const int64_t *offsets, int64_t g, int64_t m_max, int64_t n,
+                          int64_t k);
 
     /* y[m] = table[ids[m]];  dtable[ids[m]] += dy[m], equal ids in order of m. ids in [0,V). */
-    void (*embedding_fwd)(weft_device *d, weft_act *y, const weft_act *table, const int32_t *ids, int64_t M, int64_t D);
-    void (*embedding_bwd)(weft_device *d, weft_real *dtable, const weft_act *dy, const int32_t *ids, int64_t M,
-                          int64_t D, int64_t V);
+    void (*embedding_fwd)(weft_device *d, weft_act *y, const weft_act *table, const int32_t *ids, int64_t M,
+                          int64_t D);
+    void (*embedding_bwd)(weft_device *d, weft_real *dtable, const weft_act *dy, const int32_t *ids,
+                          int64_t M, int64_t D, int64_t V);
 
     /* RMSNorm (Zhang and Sennrich, arXiv 1910.07467), with the residual addition before it:
      *   h = x + delta (stored to h; with delta NULL h is x itself and `h` is ignored);
-     *   rstd = 1/sqrt(mean(h^2) + eps);  y = w * (h * rstd).   rows [M,D]; h has the stride ldx, delta the width D. */
-    void (*rmsnorm_fwd)(weft_device *d, weft_act *y, int64_t ldy, weft_real *rstd, weft_act *h, const weft_act *x,
-                        int64_t ldx, const weft_act *delta, const weft_act *w, weft_real eps, int64_t M, int64_t D);
+     *   rstd = 1/sqrt(mean(h^2) + eps);  y = w * (h * rstd).   rows [M,D]; h has the stride ldx, delta the
+     * width D. */
+    void (*rmsnorm_fwd)(weft_device *d, weft_act *y, int64_t ldy, weft_real *rstd, weft_act *h,
+                        const weft_act *x, int64_t ldx, const weft_act *delta, const weft_act *w,
+                        weft_real eps, int64_t M, int64_t D);
     /* dh = rstd * (w*dy - h * rstd^2 * mean(w*dy*h)) (+ dh if accumulate);  dw += sum_m dy*h*rstd.
      * dh may be dy. */
-    void (*rmsnorm_bwd)(weft_device *d, weft_act *dh, int64_t lddh, weft_real *dw, const weft_act *dy, int64_t lddy,
-                        const weft_act *h, int64_t ldh, const weft_real *rstd, const weft_act *w, int64_t M,
-                        int64_t D, bool accumulate);
+    void (*rmsnorm_bwd)(weft_device *d, weft_act *dh, int64_t lddh, weft_real *dw, const weft_act *dy,
+                        int64_t lddy, const weft_act *h, int64_t ldh, const weft_real *rstd,
+                        const weft_act *w, int64_t M, int64_t D, bool accumulate);
 
     void (*conv_fwd)(weft_device *d, const weft_conv *a);
     void (*conv_bwd)(weft_device *d, const weft_conv *a);
@@ -156,53 +166,57 @@ typedef struct weft_ops {
     void (*attention_bwd)(weft_device *d, const weft_attention *a);
 
     /* Rotary position embedding (Su et al., arXiv 2104.09864), in place, the halves of a head rotated as in
-     * GPT-NeoX and Llama: for i < d/2, angle = pos * theta^(-2i/d), (x[i], x[i+d/2]) turned by it. Row (b,t) has
-     * pos = pos0 + t, less doc_start of the row unless NULL (positions count from the document's first token).
-     * inverse: by -angle, which is the backward pass. heads*d columns of x are used. */
-    void (*rope)(weft_device *d, weft_act *x, int64_t ldx, int64_t B, int64_t T, int64_t heads, int64_t head_dim,
-                 weft_real theta, int64_t pos0, const int32_t *doc_start, bool inverse);
+     * GPT-NeoX and Llama: for i < d/2, angle = pos * theta^(-2i/d), (x[i], x[i+d/2]) turned by it. Row (b,t)
+     * has pos = pos0 + t, less doc_start of the row unless NULL (positions count from the document's first
+     * token). inverse: by -angle, which is the backward pass. heads*d columns of x are used. */
+    void (*rope)(weft_device *d, weft_act *x, int64_t ldx, int64_t B, int64_t T, int64_t heads,
+                 int64_t head_dim, weft_real theta, int64_t pos0, const int32_t *doc_start, bool inverse);
 
     /* SwiGLU (Shazeer, arXiv 2002.05202): gu [M,2F] = (gate | up);  y[M,F] = silu(gate) * up.
      * Backward: dgu [M,2F]; dgu may be gu itself. */
     void (*swiglu_fwd)(weft_device *d, weft_act *y, const weft_act *gu, int64_t M, int64_t F);
-    void (*swiglu_bwd)(weft_device *d, weft_act *dgu, const weft_act *dy, const weft_act *gu, int64_t M, int64_t F);
+    void (*swiglu_bwd)(weft_device *d, weft_act *dgu, const weft_act *dy, const weft_act *gu, int64_t M,
+                       int64_t F);
 
     void (*router_fwd)(weft_device *d, const weft_router *a);
     void (*router_bwd)(weft_device *d, const weft_router *a);
-    /* counts[k,X] (int64): how many rows chose expert x in slot s;  prob_sum[X] = sum_m probs;  *lse2_sum = sum lse^2.
-     * All assigned. Rows in fixed order. */
+    /* counts[k,X] (int64): how many rows chose expert x in slot s;  prob_sum[X] = sum_m probs;  *lse2_sum =
+     * sum lse^2. All assigned. Rows in fixed order. */
     void (*router_stats)(weft_device *d, int64_t *counts, weft_real *prob_sum, weft_real *lse2_sum,
                          const weft_router *a);
 
-    /* Load-balance loss over L MoE layers taken together (Fedus et al., arXiv 2101.03961; Jamba concatenates the
-     * layers' tokens): f[s,x] = sum_l counts[l,s,x] / (L*M), P[x] = sum_l prob_sum[l,x] / (L*M);
-     *   *loss = X * sum_s sum_x f[s,x] * P[x];  dprob[x] = coef * X * sum_s f[s,x] / (L*M), the gradient of coef * loss
+    /* Load-balance loss over L MoE layers taken together (Fedus et al., arXiv 2101.03961; Jamba concatenates
+     * the layers' tokens): f[s,x] = sum_l counts[l,s,x] / (L*M), P[x] = sum_l prob_sum[l,x] / (L*M); *loss =
+     * X * sum_s sum_x f[s,x] * P[x];  dprob[x] = coef * X * sum_s f[s,x] / (L*M), the gradient of coef * loss
      * by every row's probability of x. counts [L,k,X], prob_sum [L,X]: L results of router_stats. */
     void (*moe_balance)(weft_device *d, weft_real *dprob, double *loss, const int64_t *counts,
-                        const weft_real *prob_sum, int64_t L, int64_t k, int64_t X, int64_t M, weft_real coef);
+                        const weft_real *prob_sum, int64_t L, int64_t k, int64_t X, int64_t M,
+                        weft_real coef);
 
     /* Dispatch order: slots (m, s) sorted stably by expert. offsets[X+1]: first slot of each expert;
      * slot_of[M*k]: place of (m,s) in that order; row_of[M*k]: token m of each place. */
     void (*moe_sort)(weft_device *d, int64_t *offsets, int32_t *slot_of, int32_t *row_of, const int32_t *ids,
                      int64_t M, int64_t k, int64_t X);
     /* y[i] = x[row_of[i]], i < n. */
-    void (*gather_rows)(weft_device *d, weft_act *y, const weft_act *x, const int32_t *row_of, int64_t n, int64_t D);
+    void (*gather_rows)(weft_device *d, weft_act *y, const weft_act *x, const int32_t *row_of, int64_t n,
+                        int64_t D);
     /* dx[m] = sum_s dy[slot_of[m,s]] (the dual of gather_rows) (+ dx if accumulate), s in order. */
-    void (*gather_rows_bwd)(weft_device *d, weft_act *dx, const weft_act *dy, const int32_t *slot_of, int64_t M,
-                            int64_t k, int64_t D, bool accumulate);
+    void (*gather_rows_bwd)(weft_device *d, weft_act *dx, const weft_act *dy, const int32_t *slot_of,
+                            int64_t M, int64_t k, int64_t D, bool accumulate);
     /* y[m] = sum_s w[m,s] * x[slot_of[m,s]]. */
-    void (*moe_combine)(weft_device *d, weft_act *y, const weft_act *x, const weft_real *w, const int32_t *slot_of,
-                        int64_t M, int64_t k, int64_t D);
+    void (*moe_combine)(weft_device *d, weft_act *y, const weft_act *x, const weft_real *w,
+                        const int32_t *slot_of, int64_t M, int64_t k, int64_t D);
     /* dx[slot_of[m,s]] = w[m,s] * dy[m];  dw[m,s] = <x[slot_of[m,s]], dy[m]>.  dx may be x. */
-    void (*moe_combine_bwd)(weft_device *d, weft_act *dx, weft_real *dw, const weft_act *dy, const weft_act *x,
-                            const weft_real *w, const int32_t *slot_of, int64_t M, int64_t k, int64_t D);
+    void (*moe_combine_bwd)(weft_device *d, weft_act *dx, weft_real *dw, const weft_act *dy,
+                            const weft_act *x, const weft_real *w, const int32_t *slot_of, int64_t M,
+                            int64_t k, int64_t D);
 
     /* Softmax cross-entropy over rows of logits [M,V] (stride V); a target of -1 does not count:
      *   loss[m] = logsumexp(logits[m]) - logits[m,target]  (0 when it does not count), unless loss is NULL.
-     * With with_grad, logits are replaced by their gradient: scale * (softmax - onehot), zero rows where the target
-     * does not count. */
-    void (*cross_entropy)(weft_device *d, weft_real *loss, weft_act *logits, const int32_t *targets, int64_t M,
-                          int64_t V, weft_real scale, bool with_grad);
+     * With with_grad, logits are replaced by their gradient: scale * (softmax - onehot), zero rows where the
+     * target does not count. */
+    void (*cross_entropy)(weft_device *d, weft_real *loss, weft_act *logits, const int32_t *targets,
+                          int64_t M, int64_t V, weft_real scale, bool with_grad);
 
     /* y = a + b (y may be a or b);  y += alpha*x. Flat arrays of n. */
     void (*add)(weft_device *d, weft_act *y, const weft_act *a, const weft_act *b, int64_t n);
@@ -210,7 +224,8 @@ typedef struct weft_ops {
     void (*zero)(weft_device *d, void *p, size_t bytes);
     void (*copy)(weft_device *d, void *dst, const void *src, size_t bytes);
     /* Rows with strides: y[m] = x[m]. */
-    void (*copy_rows)(weft_device *d, weft_act *y, int64_t ldy, const weft_act *x, int64_t ldx, int64_t M, int64_t D);
+    void (*copy_rows)(weft_device *d, weft_act *y, int64_t ldy, const weft_act *x, int64_t ldx, int64_t M,
+                      int64_t D);
     /* *out = sum x^2 in double, blocks in fixed order. The first for weft_real arrays (gradients). */
     void (*sumsq)(weft_device *d, double *out, const weft_real *x, int64_t n);
     void (*sumsq_act)(weft_device *d, double *out, const weft_act *x, int64_t n);

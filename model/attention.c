@@ -15,7 +15,8 @@ typedef struct dims {
 
 static dims dims_of(const weft_block *b) {
     const weft_model_config *c = b->config;
-    dims n = {.D = c->hidden_size, .H = c->num_attention_heads, .G = c->num_key_value_heads, .d = weft_head_dim(c)};
+    dims n = {
+        .D = c->hidden_size, .H = c->num_attention_heads, .G = c->num_key_value_heads, .d = weft_head_dim(c)};
     n.Q = n.H * n.d;
     n.KV = n.G * n.d;
     n.W = n.Q + 2 * n.KV;
@@ -33,7 +34,8 @@ static void declare(weft_block *b, const weft_model_config *c, weft_params *p) {
         weft_param_matrix(b->layer, "self_attn.o_proj", n.D, n.Q, 1, weft_residual_scale(c)),
     };
     for (int i = 0; i < 4; i++) {
-        snprintf(rows[i].gguf_name, sizeof rows[i].gguf_name, "blk.%lld.%s.weight", (long long)b->layer, gguf[i]);
+        snprintf(rows[i].gguf_name, sizeof rows[i].gguf_name, "blk.%lld.%s.weight", (long long)b->layer,
+                 gguf[i]);
         b->row[i] = weft_params_add(p, &rows[i], i == ROW_K || i == ROW_V); /* q, k, v: one matrix [W, D] */
     }
 }
@@ -43,15 +45,28 @@ static void rope(weft_block *b, weft_pass *s, weft_act *qkv, bool inverse) {
     weft_real theta = (weft_real)b->config->rope_theta;
     const weft_ops *ops = s->dev->ops;
     if (b->config->positions != WEFT_POS_ROPE) return;
-    /* Attention sees differences of positions within a document only: counting from the sequence's start will do. */
+    /* Attention sees differences of positions within a document only: counting from the sequence's start will
+     * do. */
     ops->rope(s->dev, qkv, n.W, s->B, s->T, n.H + n.G, n.d, theta, s->pos0, NULL, inverse);
 }
 
 static weft_attention problem(weft_block *b, weft_pass *s, const weft_act *qkv) {
     dims n = dims_of(b);
-    return (weft_attention){.B = s->B, .Tq = s->T, .Tk = s->T, .H = n.H, .G = n.G, .d = n.d, .ldq = n.W, .ldk = n.W,
-                            .ldv = n.W, .ldo = n.Q, .scale = (weft_real)(1 / sqrt((double)n.d)), .q = qkv,
-                            .k = weft_cat(s, qkv, n.Q), .v = weft_cat(s, qkv, n.Q + n.KV), .doc_start = s->doc_start};
+    return (weft_attention){.B = s->B,
+                            .Tq = s->T,
+                            .Tk = s->T,
+                            .H = n.H,
+                            .G = n.G,
+                            .d = n.d,
+                            .ldq = n.W,
+                            .ldk = n.W,
+                            .ldv = n.W,
+                            .ldo = n.Q,
+                            .scale = (weft_real)(1 / sqrt((double)n.d)),
+                            .q = qkv,
+                            .k = weft_cat(s, qkv, n.Q),
+                            .v = weft_cat(s, qkv, n.Q + n.KV),
+                            .doc_start = s->doc_start};
 }
 
 /* Decoding: the new rows of k and v go behind those of earlier tokens, and all are attended to. */
@@ -92,7 +107,8 @@ static void backward(weft_block *b, weft_pass *s, weft_act *dx, const weft_act *
     size_t mark = weft_arena_mark(&s->dev->act);
     weft_act *d_o = weft_push_act(s, s->M * n.Q), *dqkv = weft_push_act(s, s->M * n.W);
     ops->linear_dgrad(s->dev, d_o, n.Q, dout, n.D, weft_weight(b, s, ROW_O), s->M, n.D, n.Q, false);
-    ops->linear_wgrad(s->dev, weft_grad(b, s, ROW_O), NULL, dout, n.D, b->saved[SAVED_O], n.Q, s->M, n.D, n.Q);
+    ops->linear_wgrad(s->dev, weft_grad(b, s, ROW_O), NULL, dout, n.D, b->saved[SAVED_O], n.Q, s->M, n.D,
+                      n.Q);
     weft_attention a = problem(b, s, b->saved[SAVED_QKV]);
     a.o = b->saved[SAVED_O];
     a.lse = b->saved[SAVED_LSE];
@@ -107,7 +123,8 @@ static void backward(weft_block *b, weft_pass *s, weft_act *dx, const weft_act *
     weft_arena_release(&s->dev->act, mark);
 }
 
-static void cache(const weft_block *b, weft_block_cache *out, weft_arena *a, int64_t capacity, weft_dtype act) {
+static void cache(const weft_block *b, weft_block_cache *out, weft_arena *a, int64_t capacity,
+                  weft_dtype act) {
     dims n = dims_of(b);
     out->k = weft_arena_push(a, (size_t)(capacity * n.KV) * weft_dtype_size(act));
     out->v = weft_arena_push(a, (size_t)(capacity * n.KV) * weft_dtype_size(act));
@@ -120,5 +137,10 @@ static double flops(const weft_block *b, int64_t T) {
     return projections + scores;
 }
 
-const weft_block_kind weft_block_attention = {.name = "attention", .norm = "input_layernorm", .declare = declare,
-                                              .forward = forward, .backward = backward, .cache = cache, .flops = flops};
+const weft_block_kind weft_block_attention = {.name = "attention",
+                                              .norm = "input_layernorm",
+                                              .declare = declare,
+                                              .forward = forward,
+                                              .backward = backward,
+                                              .cache = cache,
+                                              .flops = flops};

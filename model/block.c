@@ -5,7 +5,8 @@
 #include <string.h>
 
 weft_param weft_param_make(const char *name, int ndim, const int64_t *shape, weft_init init, double scale) {
-    weft_param p = {.ndim = ndim, .init = init, .init_scale = scale, .decay = ndim > 1, .layer = -1, .expert = -1};
+    weft_param p = {
+        .ndim = ndim, .init = init, .init_scale = scale, .decay = ndim > 1, .layer = -1, .expert = -1};
     snprintf(p.name, sizeof p.name, "%s", name);
     snprintf(p.hf_name, sizeof p.hf_name, "model.%.*s.weight", (int)(sizeof p.hf_name - 14), name);
     p.hf_ndim = ndim;
@@ -13,7 +14,8 @@ weft_param weft_param_make(const char *name, int ndim, const int64_t *shape, wef
     return p;
 }
 
-static weft_param in_layer(int64_t layer, const char *name, int ndim, const int64_t *shape, weft_init init, double scale) {
+static weft_param in_layer(int64_t layer, const char *name, int ndim, const int64_t *shape, weft_init init,
+                           double scale) {
     char full[WEFT_PARAM_NAME];
     snprintf(full, sizeof full, "layers.%lld.%s", (long long)layer, name);
     weft_param p = weft_param_make(full, ndim, shape, init, scale);
@@ -21,7 +23,8 @@ static weft_param in_layer(int64_t layer, const char *name, int ndim, const int6
     return p;
 }
 
-weft_param weft_param_matrix(int64_t layer, const char *name, int64_t rows, int64_t cols, int split_dim, double scale) {
+weft_param weft_param_matrix(int64_t layer, const char *name, int64_t rows, int64_t cols, int split_dim,
+                             double scale) {
     weft_param p = in_layer(layer, name, 2, (int64_t[]){rows, cols}, WEFT_INIT_NORMAL, scale);
     if (split_dim >= 0) p.split = WEFT_SHARD, p.split_axis = WEFT_AXIS_TP, p.split_dim = split_dim;
     return p;

@@ -1,8 +1,8 @@
-/* A block is one residual branch: x <- x + f(RMSNorm(x)), where f is of some kind: attention, Mamba, dense MLP or
- * mixture of experts. A layer of Jamba is a mixer block and a feed-forward block.
+/* A block is one residual branch: x <- x + f(RMSNorm(x)), where f is of some kind: attention, Mamba, dense
+ * MLP or mixture of experts. A layer of Jamba is a mixer block and a feed-forward block.
  *
- * Each kind is one file: it declares its parameters, runs forward, saving on the device's arena what backward needs,
- * and runs backward. There is no autograd; buffers have names. */
+ * Each kind is one file: it declares its parameters, runs forward, saving on the device's arena what backward
+ * needs, and runs backward. There is no autograd; buffers have names. */
 #ifndef WEFT_BLOCK_H
 #define WEFT_BLOCK_H
 
@@ -15,24 +15,26 @@ typedef struct weft_pass weft_pass;
 
 /* State of one block while tokens are generated one by one (B = 1). */
 typedef struct weft_block_cache {
-    weft_act *k, *v;        /* attention: [capacity, G*d] */
-    weft_act *conv;         /* Mamba: [K-1, E] */
-    weft_real *state;       /* Mamba: [E, N] */
+    weft_act *k, *v;  /* attention: [capacity, G*d] */
+    weft_act *conv;   /* Mamba: [K-1, E] */
+    weft_real *state; /* Mamba: [E, N] */
 } weft_block_cache;
 
 typedef struct weft_block_kind {
-    const char *name;       /* "attention" */
-    const char *norm;       /* name of the norm before it: "input_layernorm" */
+    const char *name; /* "attention" */
+    const char *norm; /* name of the norm before it: "input_layernorm" */
     /* Adds this block's rows to the table and remembers where they lie. */
     void (*declare)(weft_block *b, const weft_model_config *c, weft_params *p);
-    /* out [M,D] = f(x), x [M,D] normalised. With s->training, pushes what backward needs onto s->dev->act and leaves
-     * it there; otherwise leaves nothing. out NULL: recomputation, only what is saved is wanted. */
+    /* out [M,D] = f(x), x [M,D] normalised. With s->training, pushes what backward needs onto s->dev->act and
+     * leaves it there; otherwise leaves nothing. out NULL: recomputation, only what is saved is wanted. */
     void (*forward)(weft_block *b, weft_pass *s, weft_act *out, const weft_act *x);
     /* dx [M,D] = (df/dx)^T dout, assigned; parameter gradients are added. Reads what forward saved. */
     void (*backward)(weft_block *b, weft_pass *s, weft_act *dx, const weft_act *dout, const weft_act *x);
     /* Pushes an empty cache for `capacity` tokens onto `a`. NULL: needs none. */
-    void (*cache)(const weft_block *b, weft_block_cache *cache, weft_arena *a, int64_t capacity, weft_dtype act);
-    /* Multiply-adds x 2 of one token's forward pass in matrix products, at sequence length T (mean over positions). */
+    void (*cache)(const weft_block *b, weft_block_cache *cache, weft_arena *a, int64_t capacity,
+                  weft_dtype act);
+    /* Multiply-adds x 2 of one token's forward pass in matrix products, at sequence length T (mean over
+     * positions). */
     double (*flops)(const weft_block *b, int64_t T);
 } weft_block_kind;
 
@@ -41,14 +43,14 @@ extern const weft_block_kind weft_block_attention, weft_block_mamba, weft_block_
 /* What a pass over a microbatch needs. */
 struct weft_pass {
     weft_device *dev;
-    const weft_real *params; /* flat */
-    weft_real *grads;        /* flat; NULL in a forward-only pass */
-    int64_t B, T, M;         /* sequences, tokens each, B*T */
+    const weft_real *params;  /* flat */
+    weft_real *grads;         /* flat; NULL in a forward-only pass */
+    int64_t B, T, M;          /* sequences, tokens each, B*T */
     const int32_t *doc_start; /* [M] or NULL: see ops.h */
     int64_t pos0;             /* position of the first token (decoding) */
     bool training;
-    bool recomputing;               /* the forward pass of a block is run again: statistics are not */
-    weft_block_cache *caches;       /* one a block, or NULL */
+    bool recomputing;         /* the forward pass of a block is run again: statistics are not */
+    weft_block_cache *caches; /* one a block, or NULL */
     /* Router statistics of the MoE blocks, in order: counts [L,k,X], prob_sum [L,X], lse2 [L]. */
     int64_t *moe_counts;
     weft_real *moe_prob_sum, *moe_lse2;
@@ -60,16 +62,17 @@ struct weft_block {
     const weft_block_kind *kind;
     const weft_model_config *config;
     const weft_params *table;
-    int64_t layer, index;   /* layer number; number among all blocks */
-    int64_t moe_index;      /* number among the MoE blocks */
+    int64_t layer, index; /* layer number; number among all blocks */
+    int64_t moe_index;    /* number among the MoE blocks */
     bool recompute;
-    int64_t norm;           /* row of the norm's weight */
-    int64_t row[16];        /* rows of the parameters, by the kind's own enum */
-    void *saved[16];        /* buffers on the arena between forward and backward, by the kind's own enum */
+    int64_t norm;    /* row of the norm's weight */
+    int64_t row[16]; /* rows of the parameters, by the kind's own enum */
+    void *saved[16]; /* buffers on the arena between forward and backward, by the kind's own enum */
     /* of the model */
-    weft_act *h, *y, *delta; /* residual stream before the block, normalised; the block's output (activation loss) */
+    weft_act *h, *y,
+        *delta; /* residual stream before the block, normalised; the block's output (activation loss) */
     weft_real *rstd;
-    size_t mark;             /* the arena's top before the block's first buffer */
+    size_t mark; /* the arena's top before the block's first buffer */
 };
 
 /* Parameters and gradients of row i. */
@@ -99,7 +102,8 @@ static inline const weft_act *weft_cat(const weft_pass *s, const weft_act *p, in
 /* Builds a row; the Hugging Face tensor is "model." + name + ".weight" unless told otherwise afterwards. */
 weft_param weft_param_make(const char *name, int ndim, const int64_t *shape, weft_init init, double scale);
 /* The common case: a matrix [rows, cols] split over tp along `dim`. */
-weft_param weft_param_matrix(int64_t layer, const char *name, int64_t rows, int64_t cols, int split_dim, double scale);
+weft_param weft_param_matrix(int64_t layer, const char *name, int64_t rows, int64_t cols, int split_dim,
+                             double scale);
 weft_param weft_param_vector(int64_t layer, const char *name, int64_t n, weft_init init);
 /* Makes the row `part` of a Hugging Face tensor of `rows` rows in all, starting at `row`. */
 void weft_param_hf_part(weft_param *p, const char *hf_name, int64_t row, int64_t rows);

@@ -193,7 +193,8 @@ static weft_status check_training(const weft_config *c) {
     if (c->train.global_batch % c->train.micro_batch != 0)
         WEFT_FAIL(WEFT_EINPUT, "train.global_batch %lld is not a multiple of train.micro_batch %lld",
                   LL(c->train.global_batch), LL(c->train.micro_batch));
-    if (c->optim.schedule == WEFT_SCHED_WSD && c->optim.decay_steps > 0 && c->optim.decay_steps > c->train.steps - c->optim.warmup)
+    if (c->optim.schedule == WEFT_SCHED_WSD && c->optim.decay_steps > 0 &&
+        c->optim.decay_steps > c->train.steps - c->optim.warmup)
         WEFT_FAIL(WEFT_EINPUT,
                   "optim.warmup %lld and optim.decay_steps %lld together are longer than train.steps %lld",
                   LL(c->optim.warmup), LL(c->optim.decay_steps), LL(c->train.steps));

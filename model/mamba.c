@@ -1,17 +1,42 @@
-/* Mamba-1 mixer (Gu and Dao, arXiv 2312.00752) with Jamba's RMSNorms of dt, B and C (arXiv 2403.19887, section 6.4).
- *   x|z = in_proj(h);  u = silu(conv(x));  dt|B|C = x_proj(u);  dt, B, C = RMSNorm each
- *   delta = softplus(dt_proj(dt) + bias);  y = scan(u, delta, A, B, C) + D u;  out = out_proj(y silu(z))
- * Split over tp: by inner channels E (x and z halves apart), x_proj by columns. */
+/* Mamba-1 mixer (Gu and Dao, arXiv 2312.00752) with Jamba's RMSNorms of dt, B and C (arXiv 2403.19887,
+ * section 6.4). x|z = in_proj(h);  u = silu(conv(x));  dt|B|C = x_proj(u);  dt, B, C = RMSNorm each delta =
+ * softplus(dt_proj(dt) + bias);  y = scan(u, delta, A, B, C) + D u;  out = out_proj(y silu(z)) Split over tp:
+ * by inner channels E (x and z halves apart), x_proj by columns. */
 #include "model/block.h"
 
 #include <math.h>
 #include <stdio.h>
 
 enum {
-    ROW_X, ROW_Z, ROW_X_BIAS, ROW_Z_BIAS, ROW_CONV, ROW_CONV_BIAS, ROW_X_PROJ, ROW_DT_NORM, ROW_B_NORM, ROW_C_NORM,
-    ROW_DT, ROW_DT_BIAS, ROW_A_LOG, ROW_D, ROW_OUT, ROW_OUT_BIAS, ROWS
+    ROW_X,
+    ROW_Z,
+    ROW_X_BIAS,
+    ROW_Z_BIAS,
+    ROW_CONV,
+    ROW_CONV_BIAS,
+    ROW_X_PROJ,
+    ROW_DT_NORM,
+    ROW_B_NORM,
+    ROW_C_NORM,
+    ROW_DT,
+    ROW_DT_BIAS,
+    ROW_A_LOG,
+    ROW_D,
+    ROW_OUT,
+    ROW_OUT_BIAS,
+    ROWS
 };
-enum { SAVED_XZ, SAVED_U, SAVED_XDBC, SAVED_NORMED, SAVED_RSTD, SAVED_DT, SAVED_Y, SAVED_GATED, SAVED_STATES };
+enum {
+    SAVED_XZ,
+    SAVED_U,
+    SAVED_XDBC,
+    SAVED_NORMED,
+    SAVED_RSTD,
+    SAVED_DT,
+    SAVED_Y,
+    SAVED_GATED,
+    SAVED_STATES
+};
 
 typedef struct dims {
     int64_t D, E, N, K, R, W; /* W = R + 2N */
@@ -20,8 +45,12 @@ typedef struct dims {
 
 static dims dims_of(const weft_block *b) {
     const weft_model_config *c = b->config;
-    dims n = {.D = c->hidden_size, .E = weft_d_inner(c), .N = c->mamba_d_state, .K = c->mamba_d_conv,
-              .R = weft_dt_rank(c), .eps = (weft_real)c->rms_norm_eps};
+    dims n = {.D = c->hidden_size,
+              .E = weft_d_inner(c),
+              .N = c->mamba_d_state,
+              .K = c->mamba_d_conv,
+              .R = weft_dt_rank(c),
+              .eps = (weft_real)c->rms_norm_eps};
     n.W = n.R + 2 * n.N;
     return n;
 }
@@ -78,9 +107,12 @@ static void declare(weft_block *b, const weft_model_config *c, weft_params *p) {
     }
     add(b, p, ROW_X_PROJ, weft_param_matrix(l, "mamba.x_proj", n.W, n.E, 1, range), "ssm_x.weight", false);
     if (c->mamba_inner_norm) {
-        add(b, p, ROW_DT_NORM, weft_param_vector(l, "mamba.dt_layernorm", n.R, WEFT_INIT_ONES), "ssm_dt_norm.weight", false);
-        add(b, p, ROW_B_NORM, weft_param_vector(l, "mamba.b_layernorm", n.N, WEFT_INIT_ONES), "ssm_b_norm.weight", false);
-        add(b, p, ROW_C_NORM, weft_param_vector(l, "mamba.c_layernorm", n.N, WEFT_INIT_ONES), "ssm_c_norm.weight", false);
+        add(b, p, ROW_DT_NORM, weft_param_vector(l, "mamba.dt_layernorm", n.R, WEFT_INIT_ONES),
+            "ssm_dt_norm.weight", false);
+        add(b, p, ROW_B_NORM, weft_param_vector(l, "mamba.b_layernorm", n.N, WEFT_INIT_ONES),
+            "ssm_b_norm.weight", false);
+        add(b, p, ROW_C_NORM, weft_param_vector(l, "mamba.c_layernorm", n.N, WEFT_INIT_ONES),
+            "ssm_c_norm.weight", false);
     }
     weft_param dt = weft_param_matrix(l, "mamba.dt_proj", n.E, n.R, 0, 1 / sqrt((double)n.R));
     dt.init = WEFT_INIT_UNIFORM;
@@ -96,9 +128,11 @@ static void declare(weft_block *b, const weft_model_config *c, weft_params *p) {
     weft_param d = split_channels(weft_param_vector(l, "mamba.D", n.E, WEFT_INIT_ONES));
     d.full = true;
     add(b, p, ROW_D, renamed(b, d, "D"), "ssm_d", false);
-    add(b, p, ROW_OUT, weft_param_matrix(l, "mamba.out_proj", n.D, n.E, 1, weft_residual_scale(c)), "ssm_out.weight", false);
+    add(b, p, ROW_OUT, weft_param_matrix(l, "mamba.out_proj", n.D, n.E, 1, weft_residual_scale(c)),
+        "ssm_out.weight", false);
     if (c->mamba_proj_bias)
-        add(b, p, ROW_OUT_BIAS, renamed(b, weft_param_vector(l, "mamba.out_proj_bias", n.D, WEFT_INIT_ZEROS), "out_proj.bias"),
+        add(b, p, ROW_OUT_BIAS,
+            renamed(b, weft_param_vector(l, "mamba.out_proj_bias", n.D, WEFT_INIT_ZEROS), "out_proj.bias"),
             "ssm_out.bias", false);
 }
 
@@ -111,20 +145,42 @@ static weft_real *optional_grad(const weft_block *b, const weft_pass *s, int i) 
 
 static weft_conv conv_problem(weft_block *b, weft_pass *s) {
     dims n = dims_of(b);
-    return (weft_conv){.B = s->B, .T = s->T, .E = n.E, .K = n.K, .ldx = 2 * n.E, .ldy = n.E, .x = b->saved[SAVED_XZ],
-                       .w = weft_weight(b, s, ROW_CONV), .bias = optional(b, s, ROW_CONV_BIAS),
-                       .doc_start = s->doc_start, .pos0 = s->pos0};
+    return (weft_conv){.B = s->B,
+                       .T = s->T,
+                       .E = n.E,
+                       .K = n.K,
+                       .ldx = 2 * n.E,
+                       .ldy = n.E,
+                       .x = b->saved[SAVED_XZ],
+                       .w = weft_weight(b, s, ROW_CONV),
+                       .bias = optional(b, s, ROW_CONV_BIAS),
+                       .doc_start = s->doc_start,
+                       .pos0 = s->pos0};
 }
 
 static weft_scan scan_problem(weft_block *b, weft_pass *s) {
     dims n = dims_of(b);
     /* Without inner norms the products of x_proj are used as they are. */
     weft_act *dbc = b->saved[b->config->mamba_inner_norm ? SAVED_NORMED : SAVED_XDBC];
-    return (weft_scan){.B = s->B, .T = s->T, .E = n.E, .N = n.N, .ldu = n.E, .lddt = n.E, .ldz = 2 * n.E, .ldbc = n.W,
-                       .ldy = n.E, .u = b->saved[SAVED_U], .dt = b->saved[SAVED_DT],
-                       .z = weft_at(s, b->saved[SAVED_XZ], n.E), .Bm = weft_at(s, dbc, n.R), .Cm = weft_at(s, dbc, n.R + n.N),
-                       .dt_bias = weft_weight_real(b, s, ROW_DT_BIAS), .A_log = weft_weight_real(b, s, ROW_A_LOG),
-                       .D = weft_weight_real(b, s, ROW_D), .doc_start = s->doc_start, .pos0 = s->pos0,
+    return (weft_scan){.B = s->B,
+                       .T = s->T,
+                       .E = n.E,
+                       .N = n.N,
+                       .ldu = n.E,
+                       .lddt = n.E,
+                       .ldz = 2 * n.E,
+                       .ldbc = n.W,
+                       .ldy = n.E,
+                       .u = b->saved[SAVED_U],
+                       .dt = b->saved[SAVED_DT],
+                       .z = weft_at(s, b->saved[SAVED_XZ], n.E),
+                       .Bm = weft_at(s, dbc, n.R),
+                       .Cm = weft_at(s, dbc, n.R + n.N),
+                       .dt_bias = weft_weight_real(b, s, ROW_DT_BIAS),
+                       .A_log = weft_weight_real(b, s, ROW_A_LOG),
+                       .D = weft_weight_real(b, s, ROW_D),
+                       .doc_start = s->doc_start,
+                       .pos0 = s->pos0,
                        .y = b->saved[SAVED_Y]};
 }
 
@@ -150,7 +206,8 @@ static void forward(weft_block *b, weft_pass *s, weft_act *out, const weft_act *
     b->saved[SAVED_Y] = weft_push_act(s, s->M * n.E);
     weft_act *gated = b->saved[SAVED_GATED] = weft_push_act(s, s->M * n.E);
 
-    ops->linear_fwd(s->dev, xz, 2 * n.E, x, n.D, weft_weight(b, s, ROW_X), optional(b, s, ROW_X_BIAS), s->M, 2 * n.E, n.D, false);
+    ops->linear_fwd(s->dev, xz, 2 * n.E, x, n.D, weft_weight(b, s, ROW_X), optional(b, s, ROW_X_BIAS), s->M,
+                    2 * n.E, n.D, false);
     weft_conv conv = conv_problem(b, s);
     conv.y = u;
     weft_block_cache *cache = s->caches ? &s->caches[b->index] : NULL;
@@ -164,8 +221,9 @@ static void forward(weft_block *b, weft_pass *s, weft_act *out, const weft_act *
         slice part[3];
         slices_of(n, part);
         for (int i = 0; i < 3; i++)
-            ops->rmsnorm_fwd(s->dev, weft_at(s, normed, part[i].at), n.W, rstd + i * s->M, NULL, weft_at(s, xdbc, part[i].at),
-                             n.W, NULL, weft_weight(b, s, part[i].row), n.eps, s->M, part[i].width);
+            ops->rmsnorm_fwd(s->dev, weft_at(s, normed, part[i].at), n.W, rstd + i * s->M, NULL,
+                             weft_at(s, xdbc, part[i].at), n.W, NULL, weft_weight(b, s, part[i].row), n.eps,
+                             s->M, part[i].width);
         dt_in = normed;
     }
     ops->linear_fwd(s->dev, dt, n.E, dt_in, n.W, weft_weight(b, s, ROW_DT), NULL, s->M, n.E, n.R, false);
@@ -178,7 +236,8 @@ static void forward(weft_block *b, weft_pass *s, weft_act *out, const weft_act *
     if (cache) scan.h0 = scan.hT = cache->state;
     ops->scan_fwd(s->dev, &scan);
     if (out)
-        ops->linear_fwd(s->dev, out, n.D, gated, n.E, weft_weight(b, s, ROW_OUT), optional(b, s, ROW_OUT_BIAS), s->M, n.D, n.E, false);
+        ops->linear_fwd(s->dev, out, n.D, gated, n.E, weft_weight(b, s, ROW_OUT),
+                        optional(b, s, ROW_OUT_BIAS), s->M, n.D, n.E, false);
     if (!s->training) weft_arena_release(&s->dev->act, mark);
 }
 
@@ -189,9 +248,11 @@ static void backward(weft_block *b, weft_pass *s, weft_act *dx, const weft_act *
     size_t mark = weft_arena_mark(&s->dev->act);
     weft_act *dxz = weft_push_act(s, s->M * 2 * n.E), *du = weft_push_act(s, s->M * n.E);
     weft_act *ddt = weft_push_act(s, s->M * n.E), *dgated = weft_push_act(s, s->M * n.E);
-    weft_act *dxdbc = weft_push_act(s, s->M * n.W); /* gradient of the normalised dt|B|C, then of the raw one */
+    weft_act *dxdbc =
+        weft_push_act(s, s->M * n.W); /* gradient of the normalised dt|B|C, then of the raw one */
 
-    ops->linear_wgrad(s->dev, weft_grad(b, s, ROW_OUT), optional_grad(b, s, ROW_OUT_BIAS), dout, n.D, b->saved[SAVED_GATED], n.E, s->M, n.D, n.E);
+    ops->linear_wgrad(s->dev, weft_grad(b, s, ROW_OUT), optional_grad(b, s, ROW_OUT_BIAS), dout, n.D,
+                      b->saved[SAVED_GATED], n.E, s->M, n.D, n.E);
     ops->linear_dgrad(s->dev, dgated, n.E, dout, n.D, weft_weight(b, s, ROW_OUT), s->M, n.D, n.E, false);
 
     weft_scan scan = scan_problem(b, s);
@@ -216,11 +277,13 @@ static void backward(weft_block *b, weft_pass *s, weft_act *dx, const weft_act *
         slices_of(n, part);
         for (int i = 0; i < 3; i++) {
             weft_act *d = weft_at(s, dxdbc, part[i].at);
-            ops->rmsnorm_bwd(s->dev, d, n.W, weft_grad(b, s, part[i].row), d, n.W, weft_at(s, b->saved[SAVED_XDBC], part[i].at),
-                             n.W, rstd + i * s->M, weft_weight(b, s, part[i].row), s->M, part[i].width, false);
+            ops->rmsnorm_bwd(s->dev, d, n.W, weft_grad(b, s, part[i].row), d, n.W,
+                             weft_at(s, b->saved[SAVED_XDBC], part[i].at), n.W, rstd + i * s->M,
+                             weft_weight(b, s, part[i].row), s->M, part[i].width, false);
         }
     }
-    ops->linear_wgrad(s->dev, weft_grad(b, s, ROW_X_PROJ), NULL, dxdbc, n.W, b->saved[SAVED_U], n.E, s->M, n.W, n.E);
+    ops->linear_wgrad(s->dev, weft_grad(b, s, ROW_X_PROJ), NULL, dxdbc, n.W, b->saved[SAVED_U], n.E, s->M,
+                      n.W, n.E);
     ops->linear_dgrad(s->dev, du, n.E, dxdbc, n.W, weft_weight(b, s, ROW_X_PROJ), s->M, n.W, n.E, true);
 
     weft_conv conv = conv_problem(b, s);
@@ -229,12 +292,14 @@ static void backward(weft_block *b, weft_pass *s, weft_act *dx, const weft_act *
     conv.dw = weft_grad(b, s, ROW_CONV);
     conv.dbias = optional_grad(b, s, ROW_CONV_BIAS);
     ops->conv_bwd(s->dev, &conv);
-    ops->linear_wgrad(s->dev, weft_grad(b, s, ROW_X), optional_grad(b, s, ROW_X_BIAS), dxz, 2 * n.E, x, n.D, s->M, 2 * n.E, n.D);
+    ops->linear_wgrad(s->dev, weft_grad(b, s, ROW_X), optional_grad(b, s, ROW_X_BIAS), dxz, 2 * n.E, x, n.D,
+                      s->M, 2 * n.E, n.D);
     ops->linear_dgrad(s->dev, dx, n.D, dxz, 2 * n.E, weft_weight(b, s, ROW_X), s->M, 2 * n.E, n.D, false);
     weft_arena_release(&s->dev->act, mark);
 }
 
-static void cache(const weft_block *b, weft_block_cache *out, weft_arena *a, int64_t capacity, weft_dtype act) {
+static void cache(const weft_block *b, weft_block_cache *out, weft_arena *a, int64_t capacity,
+                  weft_dtype act) {
     dims n = dims_of(b);
     (void)capacity; /* constant size: that is the point of it */
     out->conv = weft_arena_push(a, (size_t)((n.K - 1) * n.E) * weft_dtype_size(act));
@@ -247,5 +312,10 @@ static double flops(const weft_block *b, int64_t T) {
     return 2.0 * (double)(2 * n.E * n.D + n.E * n.K + n.W * n.E + n.E * n.R + n.D * n.E);
 }
 
-const weft_block_kind weft_block_mamba = {.name = "mamba", .norm = "input_layernorm", .declare = declare,
-                                          .forward = forward, .backward = backward, .cache = cache, .flops = flops};
+const weft_block_kind weft_block_mamba = {.name = "mamba",
+                                          .norm = "input_layernorm",
+                                          .declare = declare,
+                                          .forward = forward,
+                                          .backward = backward,
+                                          .cache = cache,
+                                          .flops = flops};

@@ -16,7 +16,8 @@ static void declare(weft_block *b, const weft_model_config *c, weft_params *p) {
         weft_param_matrix(b->layer, "feed_forward.down_proj", D, F, 1, weft_residual_scale(c)),
     };
     for (int i = 0; i < 3; i++) {
-        snprintf(rows[i].gguf_name, sizeof rows[i].gguf_name, "blk.%lld.%s.weight", (long long)b->layer, gguf[i]);
+        snprintf(rows[i].gguf_name, sizeof rows[i].gguf_name, "blk.%lld.%s.weight", (long long)b->layer,
+                 gguf[i]);
         b->row[i] = weft_params_add(p, &rows[i], i == ROW_UP); /* gate and up: one matrix [2F, D] */
     }
 }
@@ -40,7 +41,8 @@ static void backward(weft_block *b, weft_pass *s, weft_act *dx, const weft_act *
     weft_act *dact = weft_push_act(s, s->M * F), *gu = b->saved[SAVED_GU];
     ops->linear_wgrad(s->dev, weft_grad(b, s, ROW_DOWN), NULL, dout, D, b->saved[SAVED_ACT], F, s->M, D, F);
     ops->linear_dgrad(s->dev, dact, F, dout, D, weft_weight(b, s, ROW_DOWN), s->M, D, F, false);
-    ops->swiglu_bwd(s->dev, gu, dact, gu, s->M, F); /* gate|up is not needed again: its gradient takes its place */
+    ops->swiglu_bwd(s->dev, gu, dact, gu, s->M,
+                    F); /* gate|up is not needed again: its gradient takes its place */
     ops->linear_wgrad(s->dev, weft_grad(b, s, ROW_GATE), NULL, gu, 2 * F, x, D, s->M, 2 * F, D);
     ops->linear_dgrad(s->dev, dx, D, gu, 2 * F, weft_weight(b, s, ROW_GATE), s->M, 2 * F, D, false);
     weft_arena_release(&s->dev->act, mark);
@@ -51,5 +53,9 @@ static double flops(const weft_block *b, int64_t T) {
     return 2.0 * 3.0 * (double)(b->config->hidden_size * b->config->intermediate_size);
 }
 
-const weft_block_kind weft_block_mlp = {.name = "mlp", .norm = "pre_ff_layernorm", .declare = declare,
-                                        .forward = forward, .backward = backward, .flops = flops};
+const weft_block_kind weft_block_mlp = {.name = "mlp",
+                                        .norm = "pre_ff_layernorm",
+                                        .declare = declare,
+                                        .forward = forward,
+                                        .backward = backward,
+                                        .flops = flops};

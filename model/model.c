@@ -20,17 +20,24 @@ static bool in_ranges(const char *ranges, int64_t layer) {
 
 static void add_block(weft_model *m, const weft_block_kind *kind, int64_t layer, bool recompute) {
     weft_block *b = &m->blocks[m->block_count];
-    *b = (weft_block){.kind = kind, .config = &m->config, .table = &m->table, .layer = layer, .index = m->block_count,
-                      .moe_index = kind == &weft_block_moe ? m->moe_count++ : -1, .recompute = recompute};
+    *b = (weft_block){.kind = kind,
+                      .config = &m->config,
+                      .table = &m->table,
+                      .layer = layer,
+                      .index = m->block_count,
+                      .moe_index = kind == &weft_block_moe ? m->moe_count++ : -1,
+                      .recompute = recompute};
     weft_param norm = weft_param_vector(layer, kind->norm, m->config.hidden_size, WEFT_INIT_ONES);
     bool mixer = strcmp(kind->norm, "input_layernorm") == 0;
-    snprintf(norm.gguf_name, sizeof norm.gguf_name, "blk.%lld.%s.weight", (long long)layer, mixer ? "attn_norm" : "ffn_norm");
+    snprintf(norm.gguf_name, sizeof norm.gguf_name, "blk.%lld.%s.weight", (long long)layer,
+             mixer ? "attn_norm" : "ffn_norm");
     b->norm = weft_params_add(&m->table, &norm, false);
     kind->declare(b, &m->config, &m->table);
     m->block_count++;
 }
 
-weft_status weft_model_build(weft_model *m, const weft_model_config *c, weft_recompute recompute, const char *layers) {
+weft_status weft_model_build(weft_model *m, const weft_model_config *c, weft_recompute recompute,
+                             const char *layers) {
     int64_t shape[] = {c->vocab_size, c->hidden_size};
     *m = (weft_model){.config = *c};
     m->blocks = calloc((size_t)(2 * c->num_hidden_layers), sizeof *m->blocks);
@@ -42,7 +49,8 @@ weft_status weft_model_build(weft_model *m, const weft_model_config *c, weft_rec
     m->embed = m->head = weft_params_add(&m->table, &embed, false);
     for (int64_t l = 0; l < c->num_hidden_layers; l++) {
         bool chosen = recompute != WEFT_RECOMPUTE_NONE && in_ranges(layers, l);
-        bool mixer = chosen && recompute != WEFT_RECOMPUTE_FFN, ffn = chosen && recompute != WEFT_RECOMPUTE_MIXER;
+        bool mixer = chosen && recompute != WEFT_RECOMPUTE_FFN,
+             ffn = chosen && recompute != WEFT_RECOMPUTE_MIXER;
         if (c->mixer[l] == WEFT_MIXER_ATTENTION) add_block(m, &weft_block_attention, l, mixer);
         if (c->mixer[l] == WEFT_MIXER_MAMBA) add_block(m, &weft_block_mamba, l, mixer);
         if (c->ffn[l] == WEFT_FFN_DENSE) add_block(m, &weft_block_mlp, l, ffn);
@@ -70,7 +78,9 @@ void weft_model_free(weft_model *m) {
 static const weft_real *row_of(const weft_model *m, const weft_real *flat, int64_t row) {
     return flat + m->table.rows[row].offset;
 }
-static weft_real *grad_row(const weft_model *m, weft_real *flat, int64_t row) { return flat + m->table.rows[row].offset; }
+static weft_real *grad_row(const weft_model *m, weft_real *flat, int64_t row) {
+    return flat + m->table.rows[row].offset;
+}
 
 /* The residual stream behind the last block, normalised. */
 typedef struct trunk {
@@ -86,8 +96,8 @@ static void norm_block(weft_model *m, weft_pass *s, weft_block *b, const weft_ac
                              (weft_real)m->config.rms_norm_eps, s->M, D);
 }
 
-/* Embedding and blocks. In training every block leaves h, rstd and what it saves on the arena; otherwise two buffers
- * take turns. */
+/* Embedding and blocks. In training every block leaves h, rstd and what it saves on the arena; otherwise two
+ * buffers take turns. */
 static trunk run_blocks(weft_model *m, weft_pass *s, const int32_t *ids) {
     const weft_ops *ops = s->dev->ops;
     weft_arena *arena = &s->dev->act;
@@ -128,10 +138,10 @@ static trunk run_blocks(weft_model *m, weft_pass *s, const int32_t *ids) {
     return t;
 }
 
-/* Logits exist for `chunk` rows at a time. Without dy only losses are wanted; with it logits turn into gradients at
- * once: dy (assigned) and the head's weights. */
-static void run_head(weft_model *m, weft_pass *s, const trunk *t, const int32_t *targets, int64_t chunk, weft_real *loss,
-                     weft_act *dy, double scale) {
+/* Logits exist for `chunk` rows at a time. Without dy only losses are wanted; with it logits turn into
+ * gradients at once: dy (assigned) and the head's weights. */
+static void run_head(weft_model *m, weft_pass *s, const trunk *t, const int32_t *targets, int64_t chunk,
+                     weft_real *loss, weft_act *dy, double scale) {
     const weft_ops *ops = s->dev->ops;
     int64_t D = m->config.hidden_size, V = m->config.vocab_size;
     const weft_act *w = row_of(m, s->params, m->head);
@@ -165,13 +175,15 @@ static void backward_block(weft_model *m, weft_pass *s, weft_block *b, weft_act 
         s->recomputing = false;
     }
     weft_act *dy = weft_push_act(s, n), *dout = dh;
-    if (act_scale > 0) { /* the output's own loss: its gradient belongs to the branch, not to the residual stream */
+    if (act_scale >
+        0) { /* the output's own loss: its gradient belongs to the branch, not to the residual stream */
         dout = weft_push_act(s, n);
         ops->copy(s->dev, dout, dh, (size_t)n * weft_dtype_size(s->dev->act_dtype));
         ops->axpy(s->dev, dout, (weft_real)act_scale, b->delta, n);
     }
     b->kind->backward(b, s, dy, dout, b->y);
-    ops->rmsnorm_bwd(s->dev, dh, D, grad_row(m, s->grads, b->norm), dy, D, b->h, D, b->rstd, row_of(m, s->params, b->norm), s->M, D, true);
+    ops->rmsnorm_bwd(s->dev, dh, D, grad_row(m, s->grads, b->norm), dy, D, b->h, D, b->rstd,
+                     row_of(m, s->params, b->norm), s->M, D, true);
     weft_arena_release(&s->dev->act, b->mark); /* nothing of this block is needed any more */
 }
 
@@ -183,7 +195,8 @@ static double extra_losses(weft_model *m, weft_pass *s, const weft_objective *o,
     if (m->moe_count) {
         double count = (double)(m->moe_count * s->M);
         ops->moe_balance(s->dev, s->moe_dprob, &out->aux, s->moe_counts, s->moe_prob_sum, m->moe_count,
-                         c->num_experts_per_tok, c->num_experts, s->M, (weft_real)(c->router_aux_loss_coef * o->extra_scale));
+                         c->num_experts_per_tok, c->num_experts, s->M,
+                         (weft_real)(c->router_aux_loss_coef * o->extra_scale));
         s->moe_dlse2 = (weft_real)(c->router_z_loss_coef * o->extra_scale / count);
         if (!s->dev->dry)
             for (int64_t i = 0; i < m->moe_count; i++) out->z += (double)s->moe_lse2[i] / count;
@@ -201,11 +214,12 @@ static double extra_losses(weft_model *m, weft_pass *s, const weft_objective *o,
 }
 
 static weft_pass pass_of(weft_device *d, const weft_real *params, const weft_microbatch *mb) {
-    return (weft_pass){.dev = d, .params = params, .B = mb->B, .T = mb->T, .M = mb->B * mb->T, .doc_start = mb->doc_start};
+    return (weft_pass){
+        .dev = d, .params = params, .B = mb->B, .T = mb->T, .M = mb->B * mb->T, .doc_start = mb->doc_start};
 }
 
-void weft_model_train(weft_model *m, weft_device *d, const weft_real *params, weft_real *grads, const weft_microbatch *mb,
-                      const weft_objective *o, weft_loss *out) {
+void weft_model_train(weft_model *m, weft_device *d, const weft_real *params, weft_real *grads,
+                      const weft_microbatch *mb, const weft_objective *o, weft_loss *out) {
     const weft_model_config *c = &m->config;
     weft_pass s = pass_of(d, params, mb);
     int64_t D = c->hidden_size;
@@ -217,7 +231,8 @@ void weft_model_train(weft_model *m, weft_device *d, const weft_real *params, we
     weft_act *dh = weft_push_act(&s, s.M * D);
     weft_real *loss = weft_push_real(&s, s.M);
     if (m->moe_count) {
-        s.moe_counts = weft_arena_push(&d->act, (size_t)(m->moe_count * c->num_experts_per_tok * c->num_experts) * sizeof *s.moe_counts);
+        s.moe_counts = weft_arena_push(
+            &d->act, (size_t)(m->moe_count * c->num_experts_per_tok * c->num_experts) * sizeof *s.moe_counts);
         s.moe_prob_sum = weft_push_real(&s, m->moe_count * c->num_experts);
         s.moe_lse2 = weft_push_real(&s, m->moe_count);
         s.moe_dprob = weft_push_real(&s, c->num_experts);
@@ -228,7 +243,8 @@ void weft_model_train(weft_model *m, weft_device *d, const weft_real *params, we
     if (!d->dry)
         for (int64_t i = 0; i < s.M; i++) out->ce_sum += (double)loss[i];
 
-    d->ops->rmsnorm_bwd(d, dh, D, grad_row(m, grads, m->final_norm), dh, D, t.h, D, t.rstd, row_of(m, params, m->final_norm), s.M, D, false);
+    d->ops->rmsnorm_bwd(d, dh, D, grad_row(m, grads, m->final_norm), dh, D, t.h, D, t.rstd,
+                        row_of(m, params, m->final_norm), s.M, D, false);
     weft_arena_release(&d->act, t.mark);
     for (int64_t i = m->block_count - 1; i >= 0; i--) backward_block(m, &s, &m->blocks[i], dh, act_scale);
     d->ops->embedding_bwd(d, grad_row(m, grads, m->embed), dh, mb->tokens, s.M, D, c->vocab_size);
@@ -244,7 +260,8 @@ void weft_model_losses(weft_model *m, weft_device *d, const weft_real *params, c
     weft_arena_release(&d->act, mark);
 }
 
-void weft_model_logits(weft_model *m, weft_device *d, const weft_real *params, const weft_microbatch *mb, weft_act *logits) {
+void weft_model_logits(weft_model *m, weft_device *d, const weft_real *params, const weft_microbatch *mb,
+                       weft_act *logits) {
     weft_pass s = pass_of(d, params, mb);
     int64_t D = m->config.hidden_size, V = m->config.vocab_size;
     size_t mark = weft_arena_mark(&d->act);
@@ -253,7 +270,8 @@ void weft_model_logits(weft_model *m, weft_device *d, const weft_real *params, c
     weft_arena_release(&d->act, mark);
 }
 
-void weft_model_make_caches(const weft_model *m, weft_arena *a, int64_t capacity, weft_dtype act, weft_block_cache *caches) {
+void weft_model_make_caches(const weft_model *m, weft_arena *a, int64_t capacity, weft_dtype act,
+                            weft_block_cache *caches) {
     size_t mark = weft_arena_mark(a);
     for (int64_t i = 0; i < m->block_count; i++) {
         caches[i] = (weft_block_cache){0};

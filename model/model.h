@@ -1,5 +1,5 @@
-/* The whole model: embedding, blocks, final norm, head; one microbatch forward and backward, log-probabilities, and
- * decoding with caches. Nothing here is collective. */
+/* The whole model: embedding, blocks, final norm, head; one microbatch forward and backward,
+ * log-probabilities, and decoding with caches. Nothing here is collective. */
 #ifndef WEFT_MODEL_H
 #define WEFT_MODEL_H
 
@@ -13,10 +13,11 @@ typedef struct weft_model {
     int64_t embed, final_norm, head; /* rows; head == embed when tied */
 } weft_model;
 
-/* Blocks and parameter table of a configuration. `recompute` says which blocks forget their activations and run
- * forward again in backward, `layers` in which layers ("" all, or "0-3,8"). The model keeps its own copy of c and must
- * not be moved afterwards. */
-weft_status weft_model_build(weft_model *m, const weft_model_config *c, weft_recompute recompute, const char *layers);
+/* Blocks and parameter table of a configuration. `recompute` says which blocks forget their activations and
+ * run forward again in backward, `layers` in which layers ("" all, or "0-3,8"). The model keeps its own copy
+ * of c and must not be moved afterwards. */
+weft_status weft_model_build(weft_model *m, const weft_model_config *c, weft_recompute recompute,
+                             const char *layers);
 void weft_model_free(weft_model *m);
 
 typedef struct weft_microbatch {
@@ -36,32 +37,40 @@ typedef struct weft_objective {
 
 typedef struct weft_loss {
     double ce_sum; /* natural log, over counted targets */
-    double aux;    /* load balance: X * sum over slots and experts of f * P, over all MoE layers' tokens together (Jamba) */
-    double z;      /* mean over MoE layers and tokens of logsumexp(router logits)^2 */
-    double act;    /* mean over blocks of the mean square of the block's output (Jamba-1.5, arXiv 2408.12570, 3.4); 0 when off */
+    double aux; /* load balance: X * sum over slots and experts of f * P, over all MoE layers' tokens together
+                   (Jamba) */
+    double z;   /* mean over MoE layers and tokens of logsumexp(router logits)^2 */
+    double act; /* mean over blocks of the mean square of the block's output (Jamba-1.5, arXiv
+                   2408.12570, 3.4); 0 when off */
 } weft_loss;
 
-/* Forward and backward; gradients are added to `grads` (flat, as `params`). On a dry device only the arena moves. */
+/* Forward and backward; gradients are added to `grads` (flat, as `params`). On a dry device only the arena
+ * moves. */
 void weft_model_train(weft_model *m, weft_device *d, const weft_real *params, weft_real *grads,
                       const weft_microbatch *mb, const weft_objective *o, weft_loss *out);
 
-/* Forward only: loss[m] = -log p(target m | before), natural; 0 where the target is -1. `loss` has B*T elements. */
+/* Forward only: loss[m] = -log p(target m | before), natural; 0 where the target is -1. `loss` has B*T
+ * elements. */
 void weft_model_losses(weft_model *m, weft_device *d, const weft_real *params, const weft_microbatch *mb,
                        int64_t loss_chunk, weft_real *loss);
 
 /* Forward only: logits [B*T, V], all of them at once, for short sequences. */
-void weft_model_logits(weft_model *m, weft_device *d, const weft_real *params, const weft_microbatch *mb, weft_act *logits);
+void weft_model_logits(weft_model *m, weft_device *d, const weft_real *params, const weft_microbatch *mb,
+                       weft_act *logits);
 
 /* Decoding one sequence: caches for `capacity` tokens are pushed onto `a` and zeroed (unless measuring). */
-void weft_model_make_caches(const weft_model *m, weft_arena *a, int64_t capacity, weft_dtype act, weft_block_cache *caches);
+void weft_model_make_caches(const weft_model *m, weft_arena *a, int64_t capacity, weft_dtype act,
+                            weft_block_cache *caches);
 /* Runs `count` tokens that stand at positions pos0.. and writes the last one's logits [V]. */
 void weft_model_decode(weft_model *m, weft_device *d, const weft_real *params, weft_block_cache *caches,
                        const int32_t *tokens, int64_t count, int64_t pos0, weft_real *logits);
 
 /* Cost (cost.c). */
-int64_t weft_model_active_params(const weft_model *m);                      /* parameters that one token uses */
-double weft_model_train_flops(const weft_model *m, int64_t T);              /* per token, forward and backward */
-int64_t weft_model_kv_bytes(const weft_model *m, int64_t T, int64_t bits);  /* keys and values of one sequence */
-int64_t weft_model_state_bytes(const weft_model *m, int64_t conv_bits);     /* Mamba: fp32 state and conv taps of one sequence */
+int64_t weft_model_active_params(const weft_model *m);         /* parameters that one token uses */
+double weft_model_train_flops(const weft_model *m, int64_t T); /* per token, forward and backward */
+int64_t weft_model_kv_bytes(const weft_model *m, int64_t T,
+                            int64_t bits); /* keys and values of one sequence */
+int64_t weft_model_state_bytes(const weft_model *m,
+                               int64_t conv_bits); /* Mamba: fp32 state and conv taps of one sequence */
 
 #endif

@@ -41,7 +41,8 @@ int64_t weft_params_total(const weft_params *p) {
     return total;
 }
 
-/* The delta that dt_bias stands for, log-uniform in [0.001, 0.1], not below 1e-4; then the inverse of softplus. */
+/* The delta that dt_bias stands for, log-uniform in [0.001, 0.1], not below 1e-4; then the inverse of
+ * softplus. */
 static double dt_bias_value(double uniform) {
     double dt = exp(uniform * (log(0.1) - log(0.001)) + log(0.001));
     if (dt < 1e-4) dt = 1e-4;
@@ -55,12 +56,24 @@ static void init_row(const weft_param *r, weft_real *out, uint64_t seed) {
     for (int64_t i = 0; i < r->numel; i++) {
         double v = 0;
         switch (r->init) {
-        case WEFT_INIT_NORMAL: v = r->init_scale * weft_rng_normal(rng, (uint64_t)i); break;
-        case WEFT_INIT_UNIFORM: v = r->init_scale * (2 * weft_rng_uniform(rng, (uint64_t)i) - 1); break;
-        case WEFT_INIT_ONES: v = 1; break;
-        case WEFT_INIT_ZEROS: v = 0; break;
-        case WEFT_INIT_A_LOG: v = log((double)(i % last + 1)); break;
-        case WEFT_INIT_DT_BIAS: v = dt_bias_value(weft_rng_uniform(rng, (uint64_t)i)); break;
+        case WEFT_INIT_NORMAL:
+            v = r->init_scale * weft_rng_normal(rng, (uint64_t)i);
+            break;
+        case WEFT_INIT_UNIFORM:
+            v = r->init_scale * (2 * weft_rng_uniform(rng, (uint64_t)i) - 1);
+            break;
+        case WEFT_INIT_ONES:
+            v = 1;
+            break;
+        case WEFT_INIT_ZEROS:
+            v = 0;
+            break;
+        case WEFT_INIT_A_LOG:
+            v = log((double)(i % last + 1));
+            break;
+        case WEFT_INIT_DT_BIAS:
+            v = dt_bias_value(weft_rng_uniform(rng, (uint64_t)i));
+            break;
         }
         out[i] = (weft_real)(float)v; /* the same values in the double build */
     }

@@ -39,8 +39,9 @@ weft_status weft_world_init(int *argc, char ***argv, weft_world *w) {
         weft_log_set_rank(0, 1);
         return WEFT_OK;
     }
-    /* A rank that waits gives its core away: with more ranks than cores a small all-reduce takes 16 ms otherwise.
-     * A single machine's ranks talk through shared memory. Both are defaults that the user's environment overrides. */
+    /* A rank that waits gives its core away: with more ranks than cores a small all-reduce takes 16 ms
+     * otherwise. A single machine's ranks talk through shared memory. Both are defaults that the user's
+     * environment overrides. */
     setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
     setenv("OMPI_MCA_btl_base_warn_component_unused", "0", 0);
     int provided = 0, code = MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
@@ -72,10 +73,12 @@ int weft_world_threads(const weft_world *w) {
     cpu_set_t set;
     const char *wanted = getenv("OMP_NUM_THREADS");
     bool by_mpirun = getenv("OMPI_COMM_WORLD_SIZE") != NULL;
-    if (by_mpirun && !getenv("OMPI_MCA_hwloc_base_binding_policy") && sched_getaffinity(getppid(), sizeof set, &set) == 0)
+    if (by_mpirun && !getenv("OMPI_MCA_hwloc_base_binding_policy") &&
+        sched_getaffinity(getppid(), sizeof set, &set) == 0)
         (void)sched_setaffinity(0, sizeof set, &set);
     if (wanted && atoi(wanted) > 0) return atoi(wanted);
-    int cores = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
+    int cores =
+        sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : (int)sysconf(_SC_NPROCESSORS_ONLN);
     return cores > w->local_size ? cores / w->local_size : 1;
 }
 
@@ -118,8 +121,10 @@ void weft_world_bcast(void *data, size_t bytes, int root) {
 
 void weft_world_allgather(const void *mine, void *all, size_t bytes_each) {
     WEFT_CHECK(bytes_each < ((size_t)1 << 31), "all-gather of %zu bytes a rank", bytes_each);
-    if (g_world.size == 1) memcpy(all, mine, bytes_each);
-    else MPI_Allgather(mine, (int)bytes_each, MPI_BYTE, all, (int)bytes_each, MPI_BYTE, MPI_COMM_WORLD);
+    if (g_world.size == 1)
+        memcpy(all, mine, bytes_each);
+    else
+        MPI_Allgather(mine, (int)bytes_each, MPI_BYTE, all, (int)bytes_each, MPI_BYTE, MPI_COMM_WORLD);
 }
 
 int64_t weft_world_sum_i64(int64_t x) {
@@ -134,30 +139,40 @@ int64_t weft_world_max_i64(int64_t x) {
     return all;
 }
 
-bool weft_world_any(bool x) { return weft_world_max_i64(x) != 0; }
+bool weft_world_any(bool x) {
+    return weft_world_max_i64(x) != 0;
+}
 
 weft_status weft_world_gather_bytes(const void *mine, size_t bytes, char **all, size_t *all_bytes) {
     weft_status st = WEFT_OK;
     int n = (int)bytes, *counts = NULL, *starts = NULL;
     char *out = NULL;
     size_t total = 0;
-    if (bytes >= ((size_t)1 << 31)) st = weft_fail(WEFT_EINTERNAL, "gather of %zu bytes from one rank", bytes);
+    if (bytes >= ((size_t)1 << 31))
+        st = weft_fail(WEFT_EINTERNAL, "gather of %zu bytes from one rank", bytes);
     if (g_world.rank == 0) {
         counts = malloc((size_t)g_world.size * sizeof *counts);
         starts = malloc((size_t)g_world.size * sizeof *starts);
-        if (!counts || !starts) st = weft_fail(WEFT_ENOMEM, "no memory to gather from %d ranks", g_world.size);
+        if (!counts || !starts)
+            st = weft_fail(WEFT_ENOMEM, "no memory to gather from %d ranks", g_world.size);
     }
     WEFT_GOTO(st, done, weft_world_agree(st));
-    if (g_world.size == 1) counts[0] = n;
-    else MPI_Gather(&n, 1, MPI_INT, counts, 1, MPI_INT, 0, MPI_COMM_WORLD);
+    if (g_world.size == 1)
+        counts[0] = n;
+    else
+        MPI_Gather(&n, 1, MPI_INT, counts, 1, MPI_INT, 0, MPI_COMM_WORLD);
     if (g_world.rank == 0) {
         for (int r = 0; r < g_world.size; r++) starts[r] = (int)total, total += (size_t)counts[r];
-        if (total >= ((size_t)1 << 31)) st = weft_fail(WEFT_EINTERNAL, "gather of %zu bytes in all", total);
-        else if (!(out = malloc(total ? total : 1))) st = weft_fail(WEFT_ENOMEM, "no memory to gather %zu bytes", total);
+        if (total >= ((size_t)1 << 31))
+            st = weft_fail(WEFT_EINTERNAL, "gather of %zu bytes in all", total);
+        else if (!(out = malloc(total ? total : 1)))
+            st = weft_fail(WEFT_ENOMEM, "no memory to gather %zu bytes", total);
     }
     WEFT_GOTO(st, done, weft_world_agree(st));
-    if (g_world.size == 1) memcpy(out, mine, bytes);
-    else MPI_Gatherv(mine, n, MPI_BYTE, out, counts, starts, MPI_BYTE, 0, MPI_COMM_WORLD);
+    if (g_world.size == 1)
+        memcpy(out, mine, bytes);
+    else
+        MPI_Gatherv(mine, n, MPI_BYTE, out, counts, starts, MPI_BYTE, 0, MPI_COMM_WORLD);
     *all = out;
     *all_bytes = total;
     out = NULL;
@@ -168,13 +183,16 @@ done:
     return st;
 }
 
-/* ---- the sum of gradients --------------------------------------------------------------------------------------
- * Pieces of at most PIECE elements. Of each, every rank gets one share from all ranks (all-to-all), adds the shares
- * in the tree's order, and the sums are gathered: 2(R-1)/R of the data sent per rank, as in a ring, but in an order
+/* ---- the sum of gradients
+ * -------------------------------------------------------------------------------------- Pieces of at most
+ * PIECE elements. Of each, every rank gets one share from all ranks (all-to-all), adds the shares in the
+ * tree's order, and the sums are gathered: 2(R-1)/R of the data sent per rank, as in a ring, but in an order
  * that is stated. */
 enum { PIECE = 1 << 20 };
 
-static int64_t share_of(int64_t n, int ranks) { return (n + ranks - 1) / ranks; }
+static int64_t share_of(int64_t n, int ranks) {
+    return (n + ranks - 1) / ranks;
+}
 
 size_t weft_world_sum_work(int64_t n, int ranks) {
     if (ranks == 1) return 0;

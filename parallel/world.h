@@ -1,8 +1,8 @@
-/* The ranks of this job and the collectives between them, over MPI. The only header above mpi.h: parallel/world.c
- * is the one file that includes it.
+/* The ranks of this job and the collectives between them, over MPI. The only header above mpi.h:
+ * parallel/world.c is the one file that includes it.
  *
- * "Collective" functions must be entered by every rank. Without mpirun (or srun) there is one rank, every collective is
- * the identity, and MPI is not started. */
+ * "Collective" functions must be entered by every rank. Without mpirun (or srun) there is one rank, every
+ * collective is the identity, and MPI is not started. */
 #ifndef WEFT_WORLD_H
 #define WEFT_WORLD_H
 
@@ -18,17 +18,18 @@ typedef struct weft_world {
 } weft_world;
 
 weft_status weft_world_init(int *argc, char ***argv, weft_world *w); /* collective; sets the log's rank */
-/* Host threads for this rank: OMP_NUM_THREADS if set, else this machine's cores over its ranks. mpirun binds each of
- * one or two ranks to a single core unless told otherwise: without a binding policy of the user's, this first gives
- * the rank the cores that mpirun itself may use. Call before the first parallel region. */
+/* Host threads for this rank: OMP_NUM_THREADS if set, else this machine's cores over its ranks. mpirun binds
+ * each of one or two ranks to a single core unless told otherwise: without a binding policy of the user's,
+ * this first gives the rank the cores that mpirun itself may use. Call before the first parallel region. */
 int weft_world_threads(const weft_world *w);
 const char *weft_world_library(void); /* name and version of the MPI library */
-void weft_world_finalize(void);                                      /* collective */
-void weft_world_abort(int exit_code) __attribute__((noreturn));      /* ends every rank; for failures that one rank alone saw */
+void weft_world_finalize(void);       /* collective */
+void weft_world_abort(int exit_code)
+    __attribute__((noreturn)); /* ends every rank; for failures that one rank alone saw */
 
-/* Collective. OK when every rank passes OK; otherwise the lowest failing rank's status on the ranks that failed and
- * WEFT_EREMOTE (with no message) on the others. Call it before any collective that one rank alone could miss.
- * The process exit code is then the same on every rank: see weft_world_exit_code. */
+/* Collective. OK when every rank passes OK; otherwise the lowest failing rank's status on the ranks that
+ * failed and WEFT_EREMOTE (with no message) on the others. Call it before any collective that one rank alone
+ * could miss. The process exit code is then the same on every rank: see weft_world_exit_code. */
 weft_status weft_world_agree(weft_status mine);
 /* Collective. The largest weft_status_exit_code() of any rank. */
 int weft_world_exit_code(int mine);
@@ -40,13 +41,14 @@ int64_t weft_world_sum_i64(int64_t x);
 int64_t weft_world_max_i64(int64_t x);
 bool weft_world_any(bool x);
 
-/* Variable-size gather to rank 0: `all` is malloc'ed on rank 0 (others NULL), `bytes` per rank; the caller frees. */
+/* Variable-size gather to rank 0: `all` is malloc'ed on rank 0 (others NULL), `bytes` per rank; the caller
+ * frees. */
 weft_status weft_world_gather_bytes(const void *mine, size_t bytes, char **all, size_t *all_bytes);
 
-/* Sum of x over ranks, in place, the same bits on every rank whatever their number of threads. Elements are added
- * in a fixed binary tree over rank numbers: ((r0+r1)+(r2+r3))+..., so that the sum of 2^a ranks which each summed
- * 2^b leaves in the same tree equals the sum of one rank over 2^(a+b) leaves, bit for bit. `work` holds
- * weft_world_sum_work(n, ranks of this job) bytes. Collective. */
+/* Sum of x over ranks, in place, the same bits on every rank whatever their number of threads. Elements are
+ * added in a fixed binary tree over rank numbers: ((r0+r1)+(r2+r3))+..., so that the sum of 2^a ranks which
+ * each summed 2^b leaves in the same tree equals the sum of one rank over 2^(a+b) leaves, bit for bit. `work`
+ * holds weft_world_sum_work(n, ranks of this job) bytes. Collective. */
 void weft_world_sum_real(weft_real *x, int64_t n, void *work);
 size_t weft_world_sum_work(int64_t n, int ranks);
 

@@ -203,8 +203,8 @@ static weft_status hdf5_failed(const char *path, const char *dataset, const char
               text);
 }
 
-/* Failures are reported by us, with the file's name; and the library's exit handler, which crashes when a file could
- * not be closed, is left out. */
+/* Failures are reported by us, with the file's name; and the library's exit handler, which crashes when a
+ * file could not be closed, is left out. */
 static void quiet(void) {
     H5dont_atexit();
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);

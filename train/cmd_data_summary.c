@@ -91,9 +91,9 @@ static weft_status print_json(const weft_manifest *m, const char *dir) {
     return weft_data_print_json(json_pack(
         "{s:s, s:I, s:s, s:s, s:f, s:f, s:o, s:{s:o, s:o}, s:{s:I, s:I}, s:o}", "path", dir, "vocab_size",
         (json_int_t)m->vocab_size, "tokenizer", tokenizer, "content", content, "heldout", m->heldout,
-        "unigram_entropy", m->unigram_entropy, "domains", domains, "total", "train", amounts_json(sum[WEFT_SPLIT_TRAIN]), "heldout",
-        amounts_json(sum[WEFT_SPLIT_HELDOUT]), "skipped", "malformed", (json_int_t)malformed, "empty",
-        (json_int_t)empty, "sources", sources));
+        "unigram_entropy", m->unigram_entropy, "domains", domains, "total", "train",
+        amounts_json(sum[WEFT_SPLIT_TRAIN]), "heldout", amounts_json(sum[WEFT_SPLIT_HELDOUT]), "skipped",
+        "malformed", (json_int_t)malformed, "empty", (json_int_t)empty, "sources", sources));
 }
 
 static void print_table(const weft_manifest *m, const char *dir) {

@@ -24,27 +24,34 @@ typedef struct session {
     weft_trainer trainer;
     weft_loader *loader;
     weft_metrics metrics;
-    uint64_t *samples;        /* numbers of the batch asked for */
-    double peak_flops;        /* of all ranks: the measured rate of matrix products */
+    uint64_t *samples; /* numbers of the batch asked for */
+    double peak_flops; /* of all ranks: the measured rate of matrix products */
     double flops_per_token;
     char resume_from[WEFT_PATH_SIZE]; /* "" for a fresh start */
 } session;
 
 static weft_status read_config(session *s, int argc, char **argv) {
-    const weft_usage usage = {.command = "weft train", .positional = "CONFIG.yaml [key=value ...]",
-                              .text = "Pretrains a model from a configuration, or goes on from its run's newest checkpoint.\n"
-                                      "Under mpirun every rank holds the model and a part of each batch.\n"
-                                      "`weft config doc` lists the keys.",
-                              .min_positional = 1, .max_positional = -1};
+    const weft_usage usage = {
+        .command = "weft train",
+        .positional = "CONFIG.yaml [key=value ...]",
+        .text = "Pretrains a model from a configuration, or goes on from its run's newest checkpoint.\n"
+                "Under mpirun every rank holds the model and a part of each batch.\n"
+                "`weft config doc` lists the keys.",
+        .min_positional = 1,
+        .max_positional = -1};
     int n = 0;
     bool help = false;
     WEFT_TRY(weft_options_parse(&usage, NULL, 0, argc, argv, &n, &help));
     if (help) return WEFT_ESTOPPED;
     WEFT_TRY(weft_config_read(&s->config, argv[1], n - 1, argv + 2));
     const weft_config *c = &s->config;
-    if (!*c->run) WEFT_FAIL(WEFT_EINPUT, "no run directory: add `run: DIR` to %s or run=DIR to the command line", argv[1]);
-    if (!*c->data.path) WEFT_FAIL(WEFT_EINPUT, "no data: add data.path=DIR (made by `weft data build`) or data.path=random");
-    if (c->device == WEFT_DEVICE_CUDA) WEFT_FAIL(WEFT_EINPUT, "device=cuda: this binary has no CUDA backend; use device=cpu or auto");
+    if (!*c->run)
+        WEFT_FAIL(WEFT_EINPUT, "no run directory: add `run: DIR` to %s or run=DIR to the command line",
+                  argv[1]);
+    if (!*c->data.path)
+        WEFT_FAIL(WEFT_EINPUT, "no data: add data.path=DIR (made by `weft data build`) or data.path=random");
+    if (c->device == WEFT_DEVICE_CUDA)
+        WEFT_FAIL(WEFT_EINPUT, "device=cuda: this binary has no CUDA backend; use device=cpu or auto");
     return WEFT_OK;
 }
 
@@ -58,10 +65,16 @@ static weft_status open_loader(session *s) {
         weights[i].name = c->data.weights[i].name;
         weights[i].weight = c->data.weights[i].weight;
     }
-    weft_loader_options o = {.path = c->data.path, .split = "train", .seed = (uint64_t)c->seed, .seq_len = c->train.seq_len,
-                             .max_batch = weft_trainer_batch_size(&s->trainer), .cache_bytes = c->data.cache_mib << 20,
-                             .vocab_size = c->model.vocab_size, .bos = (int32_t)c->model.bos_token_id,
-                             .weights_count = (int)c->data.weights_count, .weights = (const void *)weights};
+    weft_loader_options o = {.path = c->data.path,
+                             .split = "train",
+                             .seed = (uint64_t)c->seed,
+                             .seq_len = c->train.seq_len,
+                             .max_batch = weft_trainer_batch_size(&s->trainer),
+                             .cache_bytes = c->data.cache_mib << 20,
+                             .vocab_size = c->model.vocab_size,
+                             .bos = (int32_t)c->model.bos_token_id,
+                             .weights_count = (int)c->data.weights_count,
+                             .weights = (const void *)weights};
     return weft_loader_open(&s->loader, &o);
 }
 
@@ -76,7 +89,10 @@ static weft_status refuse_used(const char *run, const char *why) {
     weft_status st = WEFT_OK;
     while (st == WEFT_OK && (e = readdir(dir)))
         if (strcmp(e->d_name, "metrics.jsonl") == 0 || strcmp(e->d_name, "checkpoints") == 0)
-            st = weft_fail(WEFT_EINPUT, "%s: holds %s of an earlier run%s; remove the directory or choose another with run=DIR", run, e->d_name, why);
+            st = weft_fail(
+                WEFT_EINPUT,
+                "%s: holds %s of an earlier run%s; remove the directory or choose another with run=DIR", run,
+                e->d_name, why);
     closedir(dir);
     return st;
 }
@@ -99,7 +115,9 @@ static weft_status find_start(session *s) {
     bool found = false, named = strcmp(resume, "auto") != 0;
     WEFT_TRY(weft_ckpt_find(w, c->run, &found, s->resume_from, sizeof s->resume_from));
     if (found && named && w->rank == 0 && !same_place(s->resume_from, resume))
-        st = weft_fail(WEFT_EINPUT, "resume=%s: %s holds its own newest checkpoint, %s; to branch off, choose another run directory with run=DIR",
+        st = weft_fail(WEFT_EINPUT,
+                       "resume=%s: %s holds its own newest checkpoint, %s; to branch off, choose another run "
+                       "directory with run=DIR",
                        resume, c->run, s->resume_from);
     if (!found && w->rank == 0) st = refuse_used(c->run, " but no checkpoint to go on from");
     if (!found) s->resume_from[0] = '\0';
@@ -123,18 +141,25 @@ static weft_status prepare_run_dir(session *s) {
 static void introduce(const session *s) {
     const weft_trainer *t = &s->trainer;
     const weft_config *c = &s->config;
-    weft_info("%lld parameters (%lld active), %s, %d rank%s x %d thread%s, %.2f GiB a rank", (long long)weft_params_total(&t->model.table),
-              (long long)weft_model_active_params(&t->model), t->device.ops->name, t->world.size, t->world.size == 1 ? "" : "s",
-              t->device.threads, t->device.threads == 1 ? "" : "s", (double)weft_trainer_bytes(t).total / (1 << 30));
+    weft_info("%lld parameters (%lld active), %s, %d rank%s x %d thread%s, %.2f GiB a rank",
+              (long long)weft_params_total(&t->model.table), (long long)weft_model_active_params(&t->model),
+              t->device.ops->name, t->world.size, t->world.size == 1 ? "" : "s", t->device.threads,
+              t->device.threads == 1 ? "" : "s", (double)weft_trainer_bytes(t).total / (1 << 30));
     for (int i = 0; i < weft_loader_domain_count(s->loader); i++) {
         const weft_loader_domain *d = &weft_loader_domains(s->loader)[i];
-        if (d->documents) weft_info("domain %s: %lld documents, %lld tokens, share %.3f", d->name, (long long)d->documents, (long long)d->tokens, d->weight);
+        if (d->documents)
+            weft_info("domain %s: %lld documents, %lld tokens, share %.3f", d->name, (long long)d->documents,
+                      (long long)d->tokens, d->weight);
     }
     if (t->world.rank == 0 && c->optim.warmup >= c->train.steps)
-        weft_warn("optim.warmup=%lld is not shorter than train.steps=%lld: the learning rate never leaves the warm-up",
+        weft_warn("optim.warmup=%lld is not shorter than train.steps=%lld: the learning rate never leaves "
+                  "the warm-up",
                   (long long)c->optim.warmup, (long long)c->train.steps);
-    if (*s->resume_from) weft_info("going on from %s: step %lld of %lld", s->resume_from, (long long)t->step, (long long)c->train.steps);
-    else weft_info("starting at step 0 of %lld in %s", (long long)c->train.steps, c->run);
+    if (*s->resume_from)
+        weft_info("going on from %s: step %lld of %lld", s->resume_from, (long long)t->step,
+                  (long long)c->train.steps);
+    else
+        weft_info("starting at step 0 of %lld in %s", (long long)c->train.steps, c->run);
 }
 
 static weft_status request_next(session *s, uint64_t first) {
@@ -151,20 +176,25 @@ static weft_status train_step(session *s, int *skipped) {
     double begin = weft_clock();
     weft_status st = weft_loader_take(s->loader, &batch, &times.data_seconds);
     /* The next batch is decoded while this one is computed. */
-    if (st == WEFT_OK && t->step + 1 < s->config.train.steps) st = request_next(s, t->samples + (uint64_t)s->config.train.global_batch);
+    if (st == WEFT_OK && t->step + 1 < s->config.train.steps)
+        st = request_next(s, t->samples + (uint64_t)s->config.train.global_batch);
     WEFT_TRY(weft_world_agree(st));
     weft_trainer_step(t, &batch, &result);
     times.seconds = weft_clock() - begin;
     times.mfu = s->flops_per_token * (double)result.tokens / times.seconds / s->peak_flops;
     times.mem_bytes = weft_trainer_bytes(t).total;
     if (!result.finite && t->world.rank == 0)
-        weft_warn("step %lld: loss or gradient norm is not finite; the update was skipped", (long long)t->step);
+        weft_warn("step %lld: loss or gradient norm is not finite; the update was skipped",
+                  (long long)t->step);
     *skipped = result.finite ? 0 : *skipped + 1;
     if (t->world.rank == 0) st = weft_metrics_write(&s->metrics, t->step, &result, &times);
     WEFT_TRY(weft_world_agree(st));
     if (*skipped >= MAX_SKIPPED_IN_A_ROW) {
         weft_log_replicated(true);
-        WEFT_FAIL(WEFT_EINPUT, "%d steps in a row were not finite; lower optim.lr, or look at the data; nothing was saved since", *skipped);
+        WEFT_FAIL(
+            WEFT_EINPUT,
+            "%d steps in a row were not finite; lower optim.lr, or look at the data; nothing was saved since",
+            *skipped);
     }
     return WEFT_OK;
 }
@@ -176,7 +206,8 @@ static weft_status loop(session *s) {
     int64_t saved = *s->resume_from ? t->step : -1;
     weft_status st = t->step < c->train.steps ? weft_world_agree(request_next(s, t->samples)) : WEFT_OK;
     if (st != WEFT_OK) return st;
-    if (t->step >= c->train.steps) weft_info("train.steps=%lld are done; give more to go on", (long long)c->train.steps);
+    if (t->step >= c->train.steps)
+        weft_info("train.steps=%lld are done; give more to go on", (long long)c->train.steps);
     while (t->step < c->train.steps) {
         WEFT_TRY(train_step(s, &skipped));
         const char *signal = weft_signals_pending();
@@ -184,16 +215,19 @@ static weft_status loop(session *s) {
         bool due = c->checkpoint.every > 0 && t->step % c->checkpoint.every == 0;
         if (stop || due || t->step == c->train.steps) {
             st = weft_trainer_save(t, s->loader, c->run);
-            /* A save that failed leaves the earlier ones; training goes on unless this was the last chance. */
+            /* A save that failed leaves the earlier ones; training goes on unless this was the last chance.
+             */
             if (st != WEFT_OK && (stop || t->step == c->train.steps)) return st;
             if (st == WEFT_OK) saved = t->step;
         }
         if (stop && t->step < c->train.steps) {
-            weft_info("%s: step %lld is saved; run the same command to go on", signal ? signal : "another rank was asked to stop", (long long)t->step);
+            weft_info("%s: step %lld is saved; run the same command to go on",
+                      signal ? signal : "another rank was asked to stop", (long long)t->step);
             return WEFT_ESTOPPED;
         }
     }
-    weft_info("done: step %lld, checkpoint of step %lld in %s/checkpoints", (long long)t->step, (long long)saved, c->run);
+    weft_info("done: step %lld, checkpoint of step %lld in %s/checkpoints", (long long)t->step,
+              (long long)saved, c->run);
     return WEFT_OK;
 }
 
@@ -213,9 +247,12 @@ weft_status weft_cmd_train(const weft_world *w, int argc, char **argv) {
 
     WEFT_GOTO(st, done, find_start(s));
     s->samples = malloc((size_t)weft_trainer_batch_size(&s->trainer) * sizeof *s->samples);
-    WEFT_GOTO(st, done, weft_world_agree(s->samples ? WEFT_OK : weft_fail(WEFT_ENOMEM, "no memory for a batch")));
-    if (*s->resume_from) st = weft_trainer_load(&s->trainer, s->loader, s->resume_from);
-    else weft_trainer_init(&s->trainer);
+    WEFT_GOTO(st, done,
+              weft_world_agree(s->samples ? WEFT_OK : weft_fail(WEFT_ENOMEM, "no memory for a batch")));
+    if (*s->resume_from)
+        st = weft_trainer_load(&s->trainer, s->loader, s->resume_from);
+    else
+        weft_trainer_init(&s->trainer);
     WEFT_GOTO(st, done, weft_world_agree(st));
     weft_signals_install();
     s->peak_flops = weft_machine_gemm_flops(&s->trainer.device);

@@ -1,5 +1,5 @@
-/* The subcommands. Each gets the arguments behind its name (argv[0] is the name) and returns a status; main() turns
- * it into the exit code. "Collective" commands run on every rank of an mpirun. */
+/* The subcommands. Each gets the arguments behind its name (argv[0] is the name) and returns a status; main()
+ * turns it into the exit code. "Collective" commands run on every rank of an mpirun. */
 #ifndef WEFT_COMMANDS_H
 #define WEFT_COMMANDS_H
 

@@ -2,9 +2,8 @@
 #include "parallel/world.h"
 #include "train/clock.h"
 
-
 double weft_machine_gemm_flops(weft_device *d) {
-    enum { M = 1024, N = 512, K = 512, RUNS = 5 };
+    enum { M = 1024, N = 512, K = 512, RUNS = 20 };
     const size_t bytes = (size_t)(M * K + N * K + M * N) * sizeof(weft_real);
     double best = 0;
     weft_arena scratch = {0};

@@ -44,14 +44,18 @@ static weft_status keep_until(const char *path, int64_t step) {
     }
     free(line);
     fclose(f);
-    if (truncate(path, keep) != 0) WEFT_FAIL(WEFT_EIO, "%s: cannot be cut to %lld bytes: %s", path, (long long)keep, strerror(errno));
+    if (truncate(path, keep) != 0)
+        WEFT_FAIL(WEFT_EIO, "%s: cannot be cut to %lld bytes: %s", path, (long long)keep, strerror(errno));
     return WEFT_OK;
 }
 
 weft_status weft_metrics_open(weft_metrics *m, const char *run, int64_t step, const weft_config *c) {
     /* Under mpirun stderr is a pipe to mpirun: launch/local knows whether a terminal is behind it. */
-    *m = (weft_metrics){.terminal = isatty(STDERR_FILENO) || getenv("WEFT_TERMINAL"), .every = c->log.every, .steps = c->train.steps,
-                        .first_step = step, .started = weft_clock()};
+    *m = (weft_metrics){.terminal = isatty(STDERR_FILENO) || getenv("WEFT_TERMINAL"),
+                        .every = c->log.every,
+                        .steps = c->train.steps,
+                        .first_step = step,
+                        .started = weft_clock()};
     size_t size = strlen(run) + 32;
     m->path = malloc(size);
     if (!m->path) WEFT_FAIL(WEFT_ENOMEM, "no memory for a path");
@@ -66,15 +70,21 @@ weft_status weft_metrics_open(weft_metrics *m, const char *run, int64_t step, co
 
 /* JSON has no NaN and no infinity. */
 static void put_real(FILE *f, const char *key, double v) {
-    if (isfinite(v)) fprintf(f, ", \"%s\": %.17g", key, v);
-    else fprintf(f, ", \"%s\": null", key);
+    if (isfinite(v))
+        fprintf(f, ", \"%s\": %.17g", key, v);
+    else
+        fprintf(f, ", \"%s\": null", key);
 }
 
 static void human_time(double s, char out[32]) {
-    if (s < 90) snprintf(out, 32, "%.0fs", s);
-    else if (s < 5400) snprintf(out, 32, "%.0fm", s / 60);
-    else if (s < 48 * 3600) snprintf(out, 32, "%.1fh", s / 3600);
-    else snprintf(out, 32, "%.1fd", s / 86400);
+    if (s < 90)
+        snprintf(out, 32, "%.0fs", s);
+    else if (s < 5400)
+        snprintf(out, 32, "%.0fm", s / 60);
+    else if (s < 48 * 3600)
+        snprintf(out, 32, "%.1fh", s / 3600);
+    else
+        snprintf(out, 32, "%.1fd", s / 86400);
 }
 
 /* 8412 -> "8,412" */
@@ -88,16 +98,19 @@ static void grouped(double v, char out[32]) {
     out[at] = '\0';
 }
 
-static void console(weft_metrics *m, int64_t step, const weft_step_result *r, const weft_step_times *t, double tokens_per_s) {
+static void console(weft_metrics *m, int64_t step, const weft_step_result *r, const weft_step_times *t,
+                    double tokens_per_s) {
     double now = weft_clock(), done = (double)(step - m->first_step);
     char eta[32], rate[32], line[256];
     bool due = step % m->every == 0 || step == m->first_step + 1 || step == m->steps;
     if (!due && !(m->terminal && now - m->last_drawn > 1.0 / 6)) return;
     human_time((now - m->started) / done * (double)(m->steps - step), eta);
     grouped(tokens_per_s, rate);
-    snprintf(line, sizeof line, "step %" PRId64 "/%" PRId64 "  loss %.4f  grad %.2f  lr %.1e  mem %.2fGiB  tok/s %s  mfu %.1f%%  data %.1f%%  eta %s",
-             step, m->steps, r->loss, r->grad_norm, r->lr, (double)t->mem_bytes / (1 << 30), rate, 100 * t->mfu,
-             t->seconds > 0 ? 100 * t->data_seconds / t->seconds : 0, eta);
+    snprintf(line, sizeof line,
+             "step %" PRId64 "/%" PRId64
+             "  loss %.4f  grad %.2f  lr %.1e  mem %.2fGiB  tok/s %s  mfu %.1f%%  data %.1f%%  eta %s",
+             step, m->steps, r->loss, r->grad_norm, r->lr, (double)t->mem_bytes / (1 << 30), rate,
+             100 * t->mfu, t->seconds > 0 ? 100 * t->data_seconds / t->seconds : 0, eta);
     weft_metrics_clear_line();
     m->last_drawn = now;
     if (due) {
@@ -113,7 +126,8 @@ static void console(weft_metrics *m, int64_t step, const weft_step_result *r, co
     g_line_drawn = true;
 }
 
-weft_status weft_metrics_write(weft_metrics *m, int64_t step, const weft_step_result *r, const weft_step_times *t) {
+weft_status weft_metrics_write(weft_metrics *m, int64_t step, const weft_step_result *r,
+                               const weft_step_times *t) {
     double tokens_per_s = t->seconds > 0 ? (double)r->tokens / t->seconds : 0;
     FILE *f = m->file;
     fprintf(f, "{\"step\": %" PRId64, step);

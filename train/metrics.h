@@ -1,4 +1,5 @@
-/* What a run tells: one JSON object a step in RUN/metrics.jsonl, lines on the console, a progress bar on a terminal. */
+/* What a run tells: one JSON object a step in RUN/metrics.jsonl, lines on the console, a progress bar on a
+ * terminal. */
 #ifndef WEFT_METRICS_H
 #define WEFT_METRICS_H
 
@@ -19,10 +20,11 @@ typedef struct weft_step_times {
     size_t mem_bytes;    /* arenas of this rank */
 } weft_step_times;
 
-/* Rank 0 only. Opens RUN/metrics.jsonl for a run that continues behind `step` updates: records of later steps, from a
- * run that was interrupted behind its last checkpoint, are dropped. */
+/* Rank 0 only. Opens RUN/metrics.jsonl for a run that continues behind `step` updates: records of later
+ * steps, from a run that was interrupted behind its last checkpoint, are dropped. */
 weft_status weft_metrics_open(weft_metrics *m, const char *run, int64_t step, const weft_config *c);
-weft_status weft_metrics_write(weft_metrics *m, int64_t step, const weft_step_result *r, const weft_step_times *t);
+weft_status weft_metrics_write(weft_metrics *m, int64_t step, const weft_step_result *r,
+                               const weft_step_times *t);
 weft_status weft_metrics_close(weft_metrics *m); /* flushes to the disk; also of a zeroed struct */
 
 /* Clears the progress bar's line: for the log's hook. */

@@ -17,7 +17,8 @@ double weft_schedule_lr(const weft_config *c, int64_t step) {
         if (left >= decay) return lr;
         return min_lr + (lr - min_lr) * (double)(left > 0 ? left : 0) / (double)decay;
     }
-    case WEFT_SCHED_CONSTANT: break;
+    case WEFT_SCHED_CONSTANT:
+        break;
     }
     return lr;
 }

@@ -20,10 +20,15 @@ void weft_signals_install(void) {
 
 const char *weft_signals_pending(void) {
     switch (g_signal) {
-    case 0: return NULL;
-    case SIGUSR1: return "SIGUSR1";
-    case SIGUSR2: return "SIGUSR2";
-    case SIGTERM: return "SIGTERM";
-    default: return "SIGINT";
+    case 0:
+        return NULL;
+    case SIGUSR1:
+        return "SIGUSR1";
+    case SIGUSR2:
+        return "SIGUSR2";
+    case SIGTERM:
+        return "SIGTERM";
+    default:
+        return "SIGINT";
     }
 }

@@ -1,8 +1,9 @@
-/* Gradients are summed in a tree that depends on the global batch only. Its leaves are groups of microbatches; a leaf
- * adds its microbatches one after the other into one buffer, and leaves are added pairwise: (0+1), (2+3), then
- * ((0+1)+(2+3)), and so on. A rank holds a contiguous range of 2^a leaves and sums them with a binary counter, which
- * needs a+1 buffers; the tree goes on over the ranks (weft_world_sum_real). So 1, 2, 4, ... ranks get the same bits.
- * With train.deterministic = run, each rank has one leaf, and one buffer. */
+/* Gradients are summed in a tree that depends on the global batch only. Its leaves are groups of
+ * microbatches; a leaf adds its microbatches one after the other into one buffer, and leaves are added
+ * pairwise: (0+1), (2+3), then
+ * ((0+1)+(2+3)), and so on. A rank holds a contiguous range of 2^a leaves and sums them with a binary
+ * counter, which needs a+1 buffers; the tree goes on over the ranks (weft_world_sum_real). So 1, 2, 4, ...
+ * ranks get the same bits. With train.deterministic = run, each rank has one leaf, and one buffer. */
 #include "train/trainer.h"
 #include "runtime/log.h"
 #include "train/schedule.h"
@@ -15,9 +16,11 @@ static weft_status divide_batch(weft_trainer *t) {
     t->micro_total = c->train.global_batch / c->train.micro_batch;
     if (t->micro_total % t->world.size)
         WEFT_FAIL(WEFT_EINPUT,
-                  "train.global_batch=%lld is %lld microbatches of train.micro_batch=%lld, which %d ranks cannot share "
+                  "train.global_batch=%lld is %lld microbatches of train.micro_batch=%lld, which %d ranks "
+                  "cannot share "
                   "evenly; make the global batch a multiple of %lld",
-                  (long long)c->train.global_batch, (long long)t->micro_total, (long long)c->train.micro_batch, t->world.size,
+                  (long long)c->train.global_batch, (long long)t->micro_total,
+                  (long long)c->train.micro_batch, t->world.size,
                   (long long)c->train.micro_batch * t->world.size);
     t->micro_local = t->micro_total / t->world.size;
     t->groups = 1;
@@ -41,7 +44,8 @@ static void lay_out(weft_trainer *t, weft_arena *a) {
 }
 
 static weft_objective objective(const weft_trainer *t, int64_t targets) {
-    return (weft_objective){.ce_scale = targets > 0 ? 1.0 / (double)targets : 0, .extra_scale = 1.0 / (double)t->micro_total,
+    return (weft_objective){.ce_scale = targets > 0 ? 1.0 / (double)targets : 0,
+                            .extra_scale = 1.0 / (double)t->micro_total,
                             .loss_chunk = t->config->train.loss_chunk};
 }
 
@@ -89,7 +93,9 @@ void weft_trainer_close(weft_trainer *t) {
 
 weft_trainer_memory weft_trainer_bytes(const weft_trainer *t) {
     size_t flat = (size_t)t->model.table.flat * sizeof(weft_real);
-    weft_trainer_memory m = {.parameters = flat, .optimizer = 2 * flat, .gradients = (size_t)t->grads_count * flat,
+    weft_trainer_memory m = {.parameters = flat,
+                             .optimizer = 2 * flat,
+                             .gradients = (size_t)t->grads_count * flat,
                              .activations = t->device.dry ? t->device.act.peak : t->device.act.capacity};
     m.communication = t->state.peak - m.parameters - m.optimizer - m.gradients;
     m.total = t->state.peak + m.activations;
@@ -105,7 +111,9 @@ void weft_trainer_init(weft_trainer *t) {
     t->samples = 0;
 }
 
-int64_t weft_trainer_batch_size(const weft_trainer *t) { return t->micro_local * t->config->train.micro_batch; }
+int64_t weft_trainer_batch_size(const weft_trainer *t) {
+    return t->micro_local * t->config->train.micro_batch;
+}
 
 void weft_trainer_batch_samples(const weft_trainer *t, uint64_t samples, uint64_t *out) {
     int64_t n = weft_trainer_batch_size(t);
@@ -124,7 +132,10 @@ static weft_real *local_gradients(weft_trainer *t, const weft_batch *batch, cons
         ops->zero(&t->device, leaf, (size_t)flat * sizeof *leaf);
         for (int64_t i = g * t->group_size; i < (g + 1) * t->group_size; i++) {
             int64_t at = i * B * T;
-            weft_microbatch mb = {.B = B, .T = T, .tokens = batch->tokens + at, .targets = batch->targets + at,
+            weft_microbatch mb = {.B = B,
+                                  .T = T,
+                                  .tokens = batch->tokens + at,
+                                  .targets = batch->targets + at,
                                   .doc_start = t->config->data.document_mask ? batch->doc_start + at : NULL};
             weft_model_train(&t->model, &t->device, t->params, leaf, &mb, o, &t->losses_local[i]);
         }
@@ -156,14 +167,19 @@ static void gather_losses(weft_trainer *t, int64_t targets, weft_step_result *ou
 /* Runs of neighbouring tensors with the same weight decay are updated together. */
 static void update(weft_trainer *t, const weft_real *grads, double lr, double scale) {
     const weft_params *p = &t->model.table;
-    weft_adamw a = {.lr = (weft_real)lr, .beta1 = (weft_real)t->config->optim.beta1, .beta2 = (weft_real)t->config->optim.beta2,
-                    .eps = (weft_real)t->config->optim.eps, .step = t->step, .grad_scale = (weft_real)scale};
+    weft_adamw a = {.lr = (weft_real)lr,
+                    .beta1 = (weft_real)t->config->optim.beta1,
+                    .beta2 = (weft_real)t->config->optim.beta2,
+                    .eps = (weft_real)t->config->optim.eps,
+                    .step = t->step,
+                    .grad_scale = (weft_real)scale};
     for (int64_t i = 0; i < p->count;) {
         int64_t j = i + 1;
         while (j < p->count && p->rows[j].decay == p->rows[i].decay) j++;
         int64_t begin = p->rows[i].offset, end = j < p->count ? p->rows[j].offset : p->flat;
         a.weight_decay = p->rows[i].decay ? (weft_real)t->config->optim.weight_decay : 0;
-        t->device.ops->adamw(&t->device, t->params + begin, grads + begin, t->adam_m + begin, t->adam_v + begin, end - begin, &a);
+        t->device.ops->adamw(&t->device, t->params + begin, grads + begin, t->adam_m + begin,
+                             t->adam_v + begin, end - begin, &a);
         i = j;
     }
 }
@@ -186,6 +202,7 @@ void weft_trainer_step(weft_trainer *t, const weft_batch *batch, weft_step_resul
     t->tokens += out->tokens;
     out->lr = weft_schedule_lr(t->config, t->step);
     if (!out->finite) return;
-    double clip = t->config->optim.clip, scale = clip > 0 && out->grad_norm > clip ? clip / out->grad_norm : 1;
+    double clip = t->config->optim.clip,
+           scale = clip > 0 && out->grad_norm > clip ? clip / out->grad_norm : 1;
     update(t, grads, out->lr, scale);
 }

@@ -18,8 +18,8 @@ static void list_free(tensor_list *l) {
     free(l->names);
 }
 
-/* Parameters and both moments of every row. All ranks hold all of them: when saving, rank r passes the rows whose
- * number is r modulo the ranks, so that each is written once and the work is shared. */
+/* Parameters and both moments of every row. All ranks hold all of them: when saving, rank r passes the rows
+ * whose number is r modulo the ranks, so that each is written once and the work is shared. */
 static weft_status list_tensors(const weft_trainer *t, bool share, tensor_list *out) {
     const weft_params *p = &t->model.table;
     const char *const kinds[] = {"param", "adam_m", "adam_v"};
@@ -37,7 +37,8 @@ static weft_status list_tensors(const weft_trainer *t, bool share, tensor_list *
             weft_fragment *f = &out->fragments[out->count];
             char *name = out->names[out->count++];
             snprintf(name, sizeof *out->names, "%s/%s", kinds[k], row->name);
-            *f = (weft_fragment){.name = name, .dtype = WEFT_REAL_DTYPE, .ndim = row->ndim, .data = flats[k] + row->offset};
+            *f = (weft_fragment){
+                .name = name, .dtype = WEFT_REAL_DTYPE, .ndim = row->ndim, .data = flats[k] + row->offset};
             for (int d = 0; d < row->ndim; d++) f->shape[d] = f->extent[d] = row->shape[d];
         }
     return WEFT_OK;
@@ -45,14 +46,21 @@ static weft_status list_tensors(const weft_trainer *t, bool share, tensor_list *
 
 weft_status weft_trainer_save(weft_trainer *t, const weft_loader *loader, const char *run) {
     const weft_config *c = t->config;
-    weft_ckpt_state state = {.step = t->step, .samples = t->samples, .tokens = t->tokens, .seed = (uint64_t)c->seed,
-                             .tokenizer = weft_loader_tokenizer_digest(loader), .data = weft_loader_content_digest(loader),
+    weft_ckpt_state state = {.step = t->step,
+                             .samples = t->samples,
+                             .tokens = t->tokens,
+                             .seed = (uint64_t)c->seed,
+                             .tokenizer = weft_loader_tokenizer_digest(loader),
+                             .data = weft_loader_content_digest(loader),
                              .config_yaml = weft_config_to_yaml(c)};
     const char *tokenizer = weft_loader_tokenizer_path(loader);
-    weft_ckpt_options options = {.keep = c->checkpoint.keep, .keep_every = c->checkpoint.keep_every,
-                                 .compress = c->checkpoint.compress, .tokenizer_model = *tokenizer ? tokenizer : NULL};
+    weft_ckpt_options options = {.keep = c->checkpoint.keep,
+                                 .keep_every = c->checkpoint.keep_every,
+                                 .compress = c->checkpoint.compress,
+                                 .tokenizer_model = *tokenizer ? tokenizer : NULL};
     tensor_list list = {0};
-    weft_status st = state.config_yaml ? list_tensors(t, true, &list) : weft_fail(WEFT_ENOMEM, "no memory for the configuration's text");
+    weft_status st = state.config_yaml ? list_tensors(t, true, &list)
+                                       : weft_fail(WEFT_ENOMEM, "no memory for the configuration's text");
     st = weft_world_agree(st);
     if (st == WEFT_OK) st = weft_ckpt_save(&t->world, run, &state, list.fragments, list.count, &options);
     list_free(&list);
@@ -60,8 +68,8 @@ weft_status weft_trainer_save(weft_trainer *t, const weft_loader *loader, const 
     return st;
 }
 
-/* The model as it is, however it was spelled: patterns instead of periods, sizes instead of "auto". What only steers
- * training is left out for a checkpoint that has not trained yet. */
+/* The model as it is, however it was spelled: patterns instead of periods, sizes instead of "auto". What only
+ * steers training is left out for a checkpoint that has not trained yet. */
 static void resolve(weft_config *c, bool untrained) {
     weft_model_config *m = &c->model;
     m->mamba_dt_rank = weft_dt_rank(m);
@@ -72,11 +80,13 @@ static void resolve(weft_config *c, bool untrained) {
     }
     m->mixer_pattern[m->num_hidden_layers] = m->ffn_pattern[m->num_hidden_layers] = '\0';
     m->attn_layer_period = m->attn_layer_offset = m->expert_layer_period = m->expert_layer_offset = 0;
-    if (untrained) m->router_aux_loss_coef = m->router_z_loss_coef = m->activation_loss_coef = m->initializer_range = 0;
+    if (untrained)
+        m->router_aux_loss_coef = m->router_z_loss_coef = m->activation_loss_coef = m->initializer_range = 0;
 }
 
 /* Sets `out` to the first line in which two models differ; false when there is none. */
-static bool first_difference(const weft_model_config *now, const weft_model_config *then, bool untrained, char *out, size_t size) {
+static bool first_difference(const weft_model_config *now, const weft_model_config *then, bool untrained,
+                             char *out, size_t size) {
     weft_config *c = calloc(2, sizeof *c);
     char *text[2] = {NULL, NULL};
     bool differ = false;
@@ -99,11 +109,14 @@ static bool first_difference(const weft_model_config *now, const weft_model_conf
     return differ;
 }
 
-static bool same_digest(weft_hash128 a, weft_hash128 b) { return a.hi == b.hi && a.lo == b.lo; }
+static bool same_digest(weft_hash128 a, weft_hash128 b) {
+    return a.hi == b.hi && a.lo == b.lo;
+}
 
-/* A resumed run must be the same run: the same model, and, once it has trained, the same data, seed and sequence
- * length. A checkpoint of step 0 comes from `weft import` and is bound to no data yet. */
-static weft_status check_same_run(const weft_trainer *t, const weft_loader *loader, const weft_ckpt_state *s, const char *path) {
+/* A resumed run must be the same run: the same model, and, once it has trained, the same data, seed and
+ * sequence length. A checkpoint of step 0 comes from `weft import` and is bound to no data yet. */
+static weft_status check_same_run(const weft_trainer *t, const weft_loader *loader, const weft_ckpt_state *s,
+                                  const char *path) {
     weft_config then;
     const weft_config *now = t->config;
     weft_config_defaults(&then);
@@ -111,18 +124,26 @@ static weft_status check_same_run(const weft_trainer *t, const weft_loader *load
     WEFT_TRY(weft_config_finish(&then));
     char text[512];
     if (first_difference(&now->model, &then.model, s->step == 0, text, sizeof text))
-        WEFT_FAIL(WEFT_EINPUT, "%s: another model: %s; use the same configuration, or another run directory", path, text);
+        WEFT_FAIL(WEFT_EINPUT, "%s: another model: %s; use the same configuration, or another run directory",
+                  path, text);
     if (s->step == 0) return WEFT_OK;
     if (then.train.seq_len != now->train.seq_len)
-        WEFT_FAIL(WEFT_EINPUT, "%s: train.seq_len was %lld, now %lld: the order of the data would change; start another run", path,
-                  (long long)then.train.seq_len, (long long)now->train.seq_len);
+        WEFT_FAIL(
+            WEFT_EINPUT,
+            "%s: train.seq_len was %lld, now %lld: the order of the data would change; start another run",
+            path, (long long)then.train.seq_len, (long long)now->train.seq_len);
     if (s->seed != (uint64_t)now->seed)
-        WEFT_FAIL(WEFT_EINPUT, "%s: seed was %" PRIu64 ", now %lld: the order of the data would change; start another run", path,
-                  s->seed, (long long)now->seed);
+        WEFT_FAIL(WEFT_EINPUT,
+                  "%s: seed was %" PRIu64 ", now %lld: the order of the data would change; start another run",
+                  path, s->seed, (long long)now->seed);
     if (!same_digest(s->tokenizer, weft_loader_tokenizer_digest(loader)))
-        WEFT_FAIL(WEFT_EINPUT, "%s: the shards in data.path=%s were made with another tokenizer than this run's", path, now->data.path);
+        WEFT_FAIL(WEFT_EINPUT,
+                  "%s: the shards in data.path=%s were made with another tokenizer than this run's", path,
+                  now->data.path);
     if (!same_digest(s->data, weft_loader_content_digest(loader)))
-        WEFT_FAIL(WEFT_EINPUT, "%s: data.path=%s holds other data than this run began with; start another run, or point it at the same data",
+        WEFT_FAIL(WEFT_EINPUT,
+                  "%s: data.path=%s holds other data than this run began with; start another run, or point "
+                  "it at the same data",
                   path, now->data.path);
     return WEFT_OK;
 }

@@ -10,7 +10,10 @@
  * are added to the total of the piece. */
 #define CHANNELS 128
 #define STRIP 256
-#define RUN 32
+#define RUN 16
+#define AHEAD                                                                                                \
+    8 /* rows of x and dy are fetched so far ahead: a piece of a row is too short for the processor to       \
+         foresee */
 
 /* Tap i (0: the newest) of row t of sequence b counts if i <= valid_taps. */
 static int64_t valid_taps(const weft_conv *a, int64_t b, int64_t t) {
@@ -111,6 +114,8 @@ V_INLINE void dc_row(const int64_t K, const weft_conv *a, const piece *p, weft_r
                      const weft_real *const *row) {
     const weft_real *bias = a->bias ? (const weft_real *)a->bias + p->e0 : NULL;
     V_LOOP(e, n, p->n, {
+        __builtin_prefetch(row[K - 1] + e + AHEAD * a->ldx);
+        __builtin_prefetch(dy + e + AHEAD * a->ldy);
         vreal c = convolve(K, row, p->w_t, a->E, bias, e, n);
         vreal s = v_sigmoid(c);
         v_store_n(dc + e, v_load_n(dy + e, n) * s * (v_set1(1) + c * (v_set1(1) - s)), n);

@@ -23,19 +23,24 @@ weft_status weft_device_open_cpu(weft_device *d) {
     const isa isas[] = {{"native", &weft_ops_cpu_native, true}};
 #else
     __builtin_cpu_init();
-    bool v3 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    bool v3 =
+        __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
     bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
               __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl");
-    const isa isas[] = {{"v4", &weft_ops_cpu_v4, v4}, {"v3", &weft_ops_cpu_v3, v3}, {"v2", &weft_ops_cpu_v2, true}};
+    const isa isas[] = {
+        {"v4", &weft_ops_cpu_v4, v4}, {"v3", &weft_ops_cpu_v3, v3}, {"v2", &weft_ops_cpu_v2, true}};
 #endif
     const int count = (int)(sizeof isas / sizeof *isas);
     const char *wanted = getenv("WEFT_ISA");
     const isa *chosen = NULL;
     for (int i = 0; i < count && !chosen; i++)
-        if (isas[i].runs_here && (!wanted || !*wanted || strcmp(wanted, isas[i].name) == 0)) chosen = &isas[i];
+        if (isas[i].runs_here && (!wanted || !*wanted || strcmp(wanted, isas[i].name) == 0))
+            chosen = &isas[i];
     if (!chosen)
-        WEFT_FAIL(WEFT_EINPUT, "WEFT_ISA=%s: this binary or this processor does not have it; unset it to use \"%s\"",
+        WEFT_FAIL(WEFT_EINPUT,
+                  "WEFT_ISA=%s: this binary or this processor does not have it; unset it to use \"%s\"",
                   wanted, isas[count - 1].name);
-    *d = (weft_device){.name = "cpu", .ops = chosen->ops, .act_dtype = WEFT_REAL_DTYPE, .threads = omp_get_max_threads()};
+    *d = (weft_device){
+        .name = "cpu", .ops = chosen->ops, .act_dtype = WEFT_REAL_DTYPE, .threads = omp_get_max_threads()};
     return WEFT_OK;
 }

@@ -12,11 +12,7 @@
 
 #define CHUNK WEFT_SCAN_CHUNK
 #define SLAB_TOKENS 4096 /* of all sequences together */
-#if VBYTES == 64
-#define STATES 4 /* states walked together: the recomputed ones of a chunk stay in the first-level cache */
-#else
-#define STATES 2
-#endif
+#define STATES 8         /* walked together */
 
 typedef weft_real buffer[CHUNK * SCAN_WIDTH];
 

@@ -22,7 +22,9 @@ weft_status weft_arena_init(weft_arena *a, const char *name, size_t capacity) {
     size_t bytes = capacity ? capacity : 1;
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
-        WEFT_FAIL(WEFT_ENOMEM, "the %s arena needs %.2f GiB: %s (see `weft plan`; make the batch, the sequence or the model smaller)",
+        WEFT_FAIL(WEFT_ENOMEM,
+                  "the %s arena needs %.2f GiB: %s (see `weft plan`; make the batch, the sequence or the "
+                  "model smaller)",
                   name, (double)capacity / (1 << 30), strerror(errno));
     /* Few and large pages: the arena is walked end to end in every step. */
     (void)madvise(p, bytes, MADV_HUGEPAGE);
@@ -38,7 +40,8 @@ void weft_arena_destroy(weft_arena *a) {
 void *weft_arena_push(weft_arena *a, size_t bytes) {
     size_t need = (bytes + WEFT_ARENA_ALIGN - 1) / WEFT_ARENA_ALIGN * WEFT_ARENA_ALIGN;
     WEFT_CHECK(need >= bytes && need <= a->capacity - a->top,
-               "the %s arena of %zu bytes is full: %zu in use, %zu more wanted", a->name, a->capacity, a->top, need);
+               "the %s arena of %zu bytes is full: %zu in use, %zu more wanted", a->name, a->capacity, a->top,
+               need);
     void *p = a->base + a->top;
     a->top += need;
     if (a->top > a->peak) a->peak = a->top;

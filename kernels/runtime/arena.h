@@ -29,7 +29,9 @@ void weft_arena_destroy(weft_arena *a);                                        /
 void *weft_arena_push(weft_arena *a, size_t bytes);
 
 /* Stack discipline: everything pushed after the mark is given back. */
-static inline size_t weft_arena_mark(const weft_arena *a) { return a->top; }
+static inline size_t weft_arena_mark(const weft_arena *a) {
+    return a->top;
+}
 void weft_arena_release(weft_arena *a, size_t mark);
 
 #endif

@@ -14,4 +14,6 @@ weft_status weft_device_size(weft_device *d, size_t act_bytes) {
     return WEFT_OK;
 }
 
-void weft_device_close(weft_device *d) { weft_arena_destroy(&d->act); }
+void weft_device_close(weft_device *d) {
+    weft_arena_destroy(&d->act);
+}

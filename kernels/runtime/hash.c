@@ -10,11 +10,17 @@ uint64_t weft_hash64(const void *data, size_t bytes, uint64_t seed) {
     return XXH3_64bits_withSeed(data, bytes, seed);
 }
 
-uint64_t weft_hash64_str(const char *s, uint64_t seed) { return weft_hash64(s, strlen(s), seed); }
+uint64_t weft_hash64_str(const char *s, uint64_t seed) {
+    return weft_hash64(s, strlen(s), seed);
+}
 
-static weft_hash128 from_xxh(XXH128_hash_t h) { return (weft_hash128){.hi = h.high64, .lo = h.low64}; }
+static weft_hash128 from_xxh(XXH128_hash_t h) {
+    return (weft_hash128){.hi = h.high64, .lo = h.low64};
+}
 
-weft_hash128 weft_hash128_of(const void *data, size_t bytes) { return from_xxh(XXH3_128bits(data, bytes)); }
+weft_hash128 weft_hash128_of(const void *data, size_t bytes) {
+    return from_xxh(XXH3_128bits(data, bytes));
+}
 
 void weft_hash128_hex(weft_hash128 h, char out[WEFT_HASH128_HEX]) {
     snprintf(out, WEFT_HASH128_HEX, "%016llx%016llx", (unsigned long long)h.hi, (unsigned long long)h.lo);

@@ -69,12 +69,16 @@ void weft_panic(const char *file, int line, const char *fmt, ...) {
 
 int weft_status_exit_code(weft_status status) {
     switch (status) {
-    case WEFT_OK: return 0;
+    case WEFT_OK:
+        return 0;
     case WEFT_EINPUT:
     case WEFT_EIO:
-    case WEFT_EREMOTE: return 2;
-    case WEFT_ESTOPPED: return 75;
-    default: return 1;
+    case WEFT_EREMOTE:
+        return 2;
+    case WEFT_ESTOPPED:
+        return 75;
+    default:
+        return 1;
     }
 }
 
@@ -88,9 +92,15 @@ void weft_log_settle_held(bool print) {
     pthread_mutex_unlock(&g_log.lock);
 }
 
-void weft_log_set_level(weft_log_level level) { g_log.level = level; }
-void weft_log_replicated(bool on) { g_log.replicated = on; }
-void weft_log_set_hook(void (*before_line)(void)) { g_log.before_line = before_line; }
+void weft_log_set_level(weft_log_level level) {
+    g_log.level = level;
+}
+void weft_log_replicated(bool on) {
+    g_log.replicated = on;
+}
+void weft_log_set_hook(void (*before_line)(void)) {
+    g_log.before_line = before_line;
+}
 void weft_log_set_rank(int rank, int size) {
     g_log.rank = rank;
     g_log.size = size;

@@ -1,8 +1,9 @@
 /* Status codes and the one place where a failure is reported.
  *
  * A function that can fail returns weft_status. The first function that detects a failure reports it, once,
- * through WEFT_FAIL (what, where, what to do); its callers pass the status up with WEFT_TRY and print nothing.
- * Outputs are set on success only. Only main() ends the process: weft_status_exit_code() is its return value. */
+ * through WEFT_FAIL (what, where, what to do); its callers pass the status up with WEFT_TRY and print
+ * nothing. Outputs are set on success only. Only main() ends the process: weft_status_exit_code() is its
+ * return value. */
 #ifndef WEFT_STATUS_H
 #define WEFT_STATUS_H
 
@@ -40,7 +41,7 @@ void weft_panic(const char *file, int line, const char *fmt, ...)
     __attribute__((format(printf, 3, 4), noreturn));
 #define WEFT_CHECK(cond, ...)                                                                                \
     do {                                                                                                     \
-        if (__builtin_expect(!(cond), 0)) weft_panic(__FILE__, __LINE__, __VA_ARGS__);                        \
+        if (__builtin_expect(!(cond), 0)) weft_panic(__FILE__, __LINE__, __VA_ARGS__);                       \
     } while (0)
 
 #endif

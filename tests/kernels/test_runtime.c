@@ -68,12 +68,14 @@ START_TEST(permutation_is_one) {
         }
         if (n > 100) ck_assert_int_lt(fixed, 10);
     }
-    ck_assert_uint_ne(weft_rng_permute(weft_rng_make(1, "a"), 5, 1u << 20), weft_rng_permute(weft_rng_make(1, "b"), 5, 1u << 20));
+    ck_assert_uint_ne(weft_rng_permute(weft_rng_make(1, "a"), 5, 1u << 20),
+                      weft_rng_permute(weft_rng_make(1, "b"), 5, 1u << 20));
 }
 END_TEST
 
 START_TEST(hash_and_names) {
-    ck_assert_uint_eq(weft_hash64("", 0, 0), 0x2d06800538d394c2ull); /* XXH3's published value of the empty input */
+    ck_assert_uint_eq(weft_hash64("", 0, 0),
+                      0x2d06800538d394c2ull); /* XXH3's published value of the empty input */
     ck_assert_uint_ne(weft_rng_make(1, "x").key, weft_rng_make(2, "x").key);
     const char *const names[] = {"train.steps", "train.seq_len", "optim.lr"};
     ck_assert_int_eq(weft_nearest("train.step", names, 3), 0);
@@ -81,5 +83,5 @@ START_TEST(hash_and_names) {
 }
 END_TEST
 
-SUITE_MAIN("runtime", arena_measures_what_it_needs, philox_known_answers, normal_has_its_moments, permutation_is_one,
-           hash_and_names)
+SUITE_MAIN("runtime", arena_measures_what_it_needs, philox_known_answers, normal_has_its_moments,
+           permutation_is_one, hash_and_names)

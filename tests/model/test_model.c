@@ -5,14 +5,15 @@
 #include <math.h>
 #include <string.h>
 
-#define OPEN(t, B, T, packed, ...)                                                                            \
+#define OPEN(t, B, T, packed, ...)                                                                           \
     do {                                                                                                     \
         const char *const overrides[] = {__VA_ARGS__};                                                       \
         toy_open(t, overrides, (int)(sizeof overrides / sizeof *overrides), B, T, packed);                   \
     } while (0)
 
 START_TEST(recompute_changes_no_bit) {
-    static const char *const ways[] = {"train.recompute=none", "train.recompute=mixer", "train.recompute=ffn", "train.recompute=all"};
+    static const char *const ways[] = {"train.recompute=none", "train.recompute=mixer", "train.recompute=ffn",
+                                       "train.recompute=all"};
     toy plain;
     OPEN(&plain, 2, 33, true, ways[0], "model.router_aux_loss_coef=0.1");
     double loss = toy_loss(&plain);
@@ -75,13 +76,16 @@ START_TEST(packed_documents_do_not_leak) {
     for (int64_t begin = 0; begin < 50;) {
         int64_t end = begin + 1;
         while (end < 50 && t.doc_start[end] == begin) end++;
-        weft_microbatch one = {.B = 1, .T = end - begin, .tokens = t.tokens + begin, .targets = t.targets + begin};
+        weft_microbatch one = {
+            .B = 1, .T = end - begin, .tokens = t.tokens + begin, .targets = t.targets + begin};
         weft_model_losses(&t.model, &t.device, t.params, &one, 16, alone + begin);
         begin = end;
         documents++;
     }
     ck_assert_int_gt(documents, 3);
-    for (int i = 0; i < 50; i++) ck_assert_msg(fabs(packed[i] - alone[i]) < 2e-5, "token %d: %g packed, %g alone", i, packed[i], alone[i]);
+    for (int i = 0; i < 50; i++)
+        ck_assert_msg(fabs(packed[i] - alone[i]) < 2e-5, "token %d: %g packed, %g alone", i, packed[i],
+                      alone[i]);
     toy_close(&t);
 }
 END_TEST
@@ -106,7 +110,8 @@ static void check_decoding(const char *positions) {
         for (int64_t v = 1; v < V; v++) max = logits[v] > max ? logits[v] : max;
         for (int64_t v = 0; v < V; v++) sum += exp(logits[v] - max);
         double loss = max + log(sum) - logits[t.targets[done - 1]];
-        ck_assert_msg(fabs(loss - full[done - 1]) < 2e-5, "token %d: %g decoding, %g at once", done - 1, loss, full[done - 1]);
+        ck_assert_msg(fabs(loss - full[done - 1]) < 2e-5, "token %d: %g decoding, %g at once", done - 1, loss,
+                      full[done - 1]);
     }
     free(logits);
     weft_arena_destroy(&arena);
@@ -141,10 +146,13 @@ END_TEST
 START_TEST(jamba_has_its_published_size) {
     weft_config *c = malloc(sizeof *c);
     weft_config_defaults(c);
-    const char *const keys[] = {"model.hidden_size=4096", "model.num_hidden_layers=32", "model.num_attention_heads=32", "model.num_key_value_heads=8",
-                                "model.intermediate_size=14336", "model.vocab_size=65536", "model.num_experts=16", "model.num_experts_per_tok=2",
-                                "model.attn_layer_period=8", "model.attn_layer_offset=4", "model.expert_layer_period=2", "model.expert_layer_offset=1"};
-    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++) ck_assert_int_eq(weft_config_override(c, keys[i], "test"), WEFT_OK);
+    const char *const keys[] = {
+        "model.hidden_size=4096",      "model.num_hidden_layers=32",    "model.num_attention_heads=32",
+        "model.num_key_value_heads=8", "model.intermediate_size=14336", "model.vocab_size=65536",
+        "model.num_experts=16",        "model.num_experts_per_tok=2",   "model.attn_layer_period=8",
+        "model.attn_layer_offset=4",   "model.expert_layer_period=2",   "model.expert_layer_offset=1"};
+    for (size_t i = 0; i < sizeof keys / sizeof *keys; i++)
+        ck_assert_int_eq(weft_config_override(c, keys[i], "test"), WEFT_OK);
     ck_assert_int_eq(weft_config_finish(c), WEFT_OK);
     weft_model m;
     ck_assert_int_eq(weft_model_build(&m, &c->model, WEFT_RECOMPUTE_NONE, ""), WEFT_OK);
@@ -156,5 +164,6 @@ START_TEST(jamba_has_its_published_size) {
 }
 END_TEST
 
-SUITE_MAIN("model", recompute_changes_no_bit, threads_change_no_bit, the_plan_is_the_peak, packed_documents_do_not_leak,
-           decoding_is_the_forward_pass, initial_weights_depend_on_names_only, jamba_has_its_published_size)
+SUITE_MAIN("model", recompute_changes_no_bit, threads_change_no_bit, the_plan_is_the_peak,
+           packed_documents_do_not_leak, decoding_is_the_forward_pass, initial_weights_depend_on_names_only,
+           jamba_has_its_published_size)

@@ -14,9 +14,9 @@ typedef struct toy {
     weft_objective objective;
 } toy;
 
-/* Builds a model from "key=value" overrides of a small hybrid (4 layers, D 24), all parameters random (norms, biases,
- * A_log and D as well), and a batch of B sequences of T tokens, some targets left out; with `packed`, several
- * documents a sequence. Sizes the device. Ends the test on failure. */
+/* Builds a model from "key=value" overrides of a small hybrid (4 layers, D 24), all parameters random (norms,
+ * biases, A_log and D as well), and a batch of B sequences of T tokens, some targets left out; with `packed`,
+ * several documents a sequence. Sizes the device. Ends the test on failure. */
 void toy_open(toy *t, const char *const *overrides, int count, int64_t B, int64_t T, bool packed);
 void toy_close(toy *t);
 

@@ -1,7 +1,7 @@
 /* For tests/oracle/compare: runs a Hugging Face directory's model on token ids, forward and backward.
  *   dump MODEL IDS OUT    IDS: one sequence a line, all of one length
- * Writes OUT/logits.bin (float32, [batch, tokens, vocab]) and the gradients of the total loss, under their Hugging Face
- * names, as OUT/grads/model.safetensors; prints the losses as JSON. */
+ * Writes OUT/logits.bin (float32, [batch, tokens, vocab]) and the gradients of the total loss, under their
+ * Hugging Face names, as OUT/grads/model.safetensors; prints the losses as JSON. */
 #include "train/hf.h"
 #include "train/modelfile.h"
 
@@ -53,7 +53,8 @@ static int run(weft_modelfile *f, const batch *b, const char *out) {
     if (weft_fs_path(path, "%s/logits.bin", out) != WEFT_OK || weft_fs_mkdirs(out) != WEFT_OK) return 1;
     if (weft_fs_write_file(path, logits, (size_t)(M * V) * sizeof *logits) != WEFT_OK) return 1;
     if (weft_fs_path(path, "%s/grads", out) != WEFT_OK) return 1;
-    if (weft_hf_export(path, c, &f->model.table, grads, WEFT_F32, (int64_t)1 << 40, NULL) != WEFT_OK) return 1;
+    if (weft_hf_export(path, c, &f->model.table, grads, WEFT_F32, (int64_t)1 << 40, NULL) != WEFT_OK)
+        return 1;
     printf("{\"loss\": %.17g, \"aux\": %.17g, \"total\": %.17g}\n", loss.ce_sum * o.ce_scale, loss.aux,
            loss.ce_sum * o.ce_scale + c->router_aux_loss_coef * loss.aux);
     free(logits);

@@ -5,8 +5,8 @@
 #include <check.h>
 #include <stdlib.h>
 
-/* SUITE_MAIN("name", test_a, test_b, ...): main() that runs the START_TEST functions given, in this process (no
- * fork: MPI and OpenMP do not survive one), and prints Check's summary. */
+/* SUITE_MAIN("name", test_a, test_b, ...): main() that runs the START_TEST functions given, in this process
+ * (no fork: MPI and OpenMP do not survive one), and prints Check's summary. */
 int suite_run(const char *name, const TTest *const *tests, int count);
 #define SUITE_MAIN(name, ...)                                                                                \
     int main(void) {                                                                                         \

@@ -1,5 +1,5 @@
-/* A training step allocates nothing: malloc and its kin are counted while steps run, in every thread. Left out are
- * calls of the OpenMP runtime, which makes a record of each one-thread team and frees it again. */
+/* A training step allocates nothing: malloc and its kin are counted while steps run, in every thread. Left
+ * out are calls of the OpenMP runtime, which makes a record of each one-thread team and frees it again. */
 #include "support/suite.h"
 #include "train/trainer.h"
 
@@ -27,7 +27,8 @@ static int find_openmp(struct dl_phdr_info *info, size_t size, void *data) {
     g_omp_begin = UINTPTR_MAX;
     for (int i = 0; i < info->dlpi_phnum; i++) {
         if (info->dlpi_phdr[i].p_type != PT_LOAD) continue;
-        uintptr_t begin = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr, end = begin + info->dlpi_phdr[i].p_memsz;
+        uintptr_t begin = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr,
+                  end = begin + info->dlpi_phdr[i].p_memsz;
         if (begin < g_omp_begin) g_omp_begin = begin;
         if (end > g_omp_end) g_omp_end = end;
     }
@@ -39,11 +40,21 @@ static void count(void *caller) {
     if (atomic_load(&g_counting) && !openmp) atomic_fetch_add(&g_calls, 1);
 }
 #define COUNT count(__builtin_return_address(0))
-void *malloc(size_t n) { return COUNT, __libc_malloc(n); }
-void *calloc(size_t n, size_t m) { return COUNT, __libc_calloc(n, m); }
-void *realloc(void *p, size_t n) { return COUNT, __libc_realloc(p, n); }
-void *memalign(size_t a, size_t n) { return COUNT, __libc_memalign(a, n); }
-void *aligned_alloc(size_t a, size_t n) { return COUNT, __libc_memalign(a, n); }
+void *malloc(size_t n) {
+    return COUNT, __libc_malloc(n);
+}
+void *calloc(size_t n, size_t m) {
+    return COUNT, __libc_calloc(n, m);
+}
+void *realloc(void *p, size_t n) {
+    return COUNT, __libc_realloc(p, n);
+}
+void *memalign(size_t a, size_t n) {
+    return COUNT, __libc_memalign(a, n);
+}
+void *aligned_alloc(size_t a, size_t n) {
+    return COUNT, __libc_memalign(a, n);
+}
 int posix_memalign(void **p, size_t a, size_t n) {
     COUNT;
     *p = __libc_memalign(a, n);
@@ -53,9 +64,19 @@ int posix_memalign(void **p, size_t a, size_t n) {
 
 START_TEST(steps_allocate_nothing) {
 #if COUNTED
-    const char *const overrides[] = {"model.hidden_size=64", "model.num_hidden_layers=8", "model.num_attention_heads=4", "model.num_key_value_heads=2",
-                                     "model.intermediate_size=128", "model.vocab_size=300", "model.num_experts=4", "train.seq_len=48",
-                                     "train.global_batch=8", "train.micro_batch=2", "train.steps=8", "optim.warmup=2", "data.path=random"};
+    const char *const overrides[] = {"model.hidden_size=64",
+                                     "model.num_hidden_layers=8",
+                                     "model.num_attention_heads=4",
+                                     "model.num_key_value_heads=2",
+                                     "model.intermediate_size=128",
+                                     "model.vocab_size=300",
+                                     "model.num_experts=4",
+                                     "train.seq_len=48",
+                                     "train.global_batch=8",
+                                     "train.micro_batch=2",
+                                     "train.steps=8",
+                                     "optim.warmup=2",
+                                     "data.path=random"};
     weft_config *c = malloc(sizeof *c);
     weft_world w = {.size = 1, .local_size = 1};
     weft_trainer t;
@@ -63,16 +84,24 @@ START_TEST(steps_allocate_nothing) {
     uint64_t samples[8];
     ck_assert_int_eq(dl_iterate_phdr(find_openmp, NULL), 1);
     weft_config_defaults(c);
-    for (size_t i = 0; i < sizeof overrides / sizeof *overrides; i++) ck_assert_int_eq(weft_config_override(c, overrides[i], "test"), WEFT_OK);
+    for (size_t i = 0; i < sizeof overrides / sizeof *overrides; i++)
+        ck_assert_int_eq(weft_config_override(c, overrides[i], "test"), WEFT_OK);
     ck_assert_int_eq(weft_config_finish(c), WEFT_OK);
     ck_assert_int_eq(weft_trainer_open(&t, c, &w, false), WEFT_OK);
-    weft_loader_options o = {.path = "random", .split = "train", .seed = 1, .seq_len = 48, .max_batch = 8, .cache_bytes = 1 << 20, .vocab_size = 300};
+    weft_loader_options o = {.path = "random",
+                             .split = "train",
+                             .seed = 1,
+                             .seq_len = 48,
+                             .max_batch = 8,
+                             .cache_bytes = 1 << 20,
+                             .vocab_size = 300};
     ck_assert_int_eq(weft_loader_open(&loader, &o), WEFT_OK);
     weft_trainer_init(&t);
     for (int step = 0; step < 6; step++) {
         weft_batch batch;
         weft_step_result result;
-        /* The first steps start the threads and the BLAS. Only the step counts: a Check assertion allocates. */
+        /* The first steps start the threads and the BLAS. Only the step counts: a Check assertion allocates.
+         */
         atomic_store(&g_counting, step >= 2);
         weft_trainer_batch_samples(&t, t.samples, samples);
         weft_status st = weft_loader_request(loader, samples, 8);

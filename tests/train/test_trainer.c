@@ -6,14 +6,27 @@
 #include <math.h>
 
 static weft_config *config(const char *const *overrides, int count) {
-    static const char *const base[] = {"model.hidden_size=48", "model.num_hidden_layers=4", "model.num_attention_heads=4", "model.num_key_value_heads=2",
-                                       "model.intermediate_size=64", "model.vocab_size=101", "model.attn_layer_period=4", "model.attn_layer_offset=2",
-                                       "model.num_experts=4", "train.seq_len=32", "train.global_batch=4", "train.micro_batch=1", "train.steps=60",
-                                       "optim.warmup=5", "optim.lr=5e-3", "optim.min_lr=1e-3"};
+    static const char *const base[] = {"model.hidden_size=48",
+                                       "model.num_hidden_layers=4",
+                                       "model.num_attention_heads=4",
+                                       "model.num_key_value_heads=2",
+                                       "model.intermediate_size=64",
+                                       "model.vocab_size=101",
+                                       "model.attn_layer_period=4",
+                                       "model.attn_layer_offset=2",
+                                       "model.num_experts=4",
+                                       "train.seq_len=32",
+                                       "train.global_batch=4",
+                                       "train.micro_batch=1",
+                                       "train.steps=60",
+                                       "optim.warmup=5",
+                                       "optim.lr=5e-3",
+                                       "optim.min_lr=1e-3"};
     weft_config *c = malloc(sizeof *c);
     ck_assert_ptr_nonnull(c);
     weft_config_defaults(c);
-    for (size_t i = 0; i < sizeof base / sizeof *base; i++) ck_assert_int_eq(weft_config_override(c, base[i], "test"), WEFT_OK);
+    for (size_t i = 0; i < sizeof base / sizeof *base; i++)
+        ck_assert_int_eq(weft_config_override(c, base[i], "test"), WEFT_OK);
     for (int i = 0; i < count; i++) ck_assert_int_eq(weft_config_override(c, overrides[i], "test"), WEFT_OK);
     ck_assert_int_eq(weft_config_finish(c), WEFT_OK);
     return c;
@@ -33,7 +46,8 @@ START_TEST(a_batch_is_learned_by_heart) {
         tokens[i] = (int32_t)weft_rng_below(rng, (uint64_t)i, 101);
         targets[i] = (int32_t)weft_rng_below(rng, (uint64_t)i + 1000, 101);
     }
-    weft_batch batch = {.count = 4, .tokens = tokens, .targets = targets, .doc_start = start, .targets_counted = 4 * 32};
+    weft_batch batch = {
+        .count = 4, .tokens = tokens, .targets = targets, .doc_start = start, .targets_counted = 4 * 32};
     for (int step = 0; step < 60; step++) {
         weft_trainer_step(&t, &batch, &r);
         ck_assert(r.finite);
@@ -60,7 +74,8 @@ START_TEST(a_step_that_is_not_finite_changes_nothing) {
     ck_assert_ptr_nonnull(norm);
     weft_real kept = t.params[0];
     t.params[norm->offset] = (weft_real)NAN;
-    weft_batch batch = {.count = 4, .tokens = tokens, .targets = targets, .doc_start = start, .targets_counted = 4 * 32};
+    weft_batch batch = {
+        .count = 4, .tokens = tokens, .targets = targets, .doc_start = start, .targets_counted = 4 * 32};
     weft_trainer_step(&t, &batch, &r);
     ck_assert(!r.finite);
     ck_assert(t.params[0] == kept);
@@ -84,13 +99,15 @@ START_TEST(the_dry_trainer_plans_the_real_one) {
     weft_trainer_close(&dry);
     weft_trainer_close(&real);
     const weft_world three = {.size = 3, .local_size = 3};
-    ck_assert_int_eq(weft_trainer_open(&dry, c, &three, true), WEFT_EINPUT); /* 4 microbatches do not divide by 3 */
+    ck_assert_int_eq(weft_trainer_open(&dry, c, &three, true),
+                     WEFT_EINPUT); /* 4 microbatches do not divide by 3 */
     free(c);
 }
 END_TEST
 
 static double lr(const char *schedule, int64_t step) {
-    const char *const overrides[] = {schedule, "train.steps=100", "optim.warmup=10", "optim.lr=1", "optim.min_lr=0.1"};
+    const char *const overrides[] = {schedule, "train.steps=100", "optim.warmup=10", "optim.lr=1",
+                                     "optim.min_lr=0.1"};
     weft_config *c = config(overrides, 5);
     double v = weft_schedule_lr(c, step);
     free(c);
@@ -112,7 +129,8 @@ END_TEST
 
 int main(int argc, char **argv) {
     weft_world w;
-    const TTest *const tests[] = {a_batch_is_learned_by_heart, a_step_that_is_not_finite_changes_nothing, the_dry_trainer_plans_the_real_one, schedules};
+    const TTest *const tests[] = {a_batch_is_learned_by_heart, a_step_that_is_not_finite_changes_nothing,
+                                  the_dry_trainer_plans_the_real_one, schedules};
     if (weft_world_init(&argc, &argv, &w) != WEFT_OK) return 1;
     int code = suite_run("trainer", tests, 4);
     weft_world_finalize();

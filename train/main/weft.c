@@ -21,7 +21,9 @@ static weft_status unknown_command(const char *name) {
     int count = weft_commands_count < 64 ? weft_commands_count : 64;
     for (int i = 0; i < count; i++) names[i] = weft_commands[i].name;
     int near = weft_nearest(name, names, count);
-    if (near >= 0) WEFT_FAIL(WEFT_EINPUT, "unknown command '%s'; did you mean '%s'? (weft --help lists all)", name, names[near]);
+    if (near >= 0)
+        WEFT_FAIL(WEFT_EINPUT, "unknown command '%s'; did you mean '%s'? (weft --help lists all)", name,
+                  names[near]);
     WEFT_FAIL(WEFT_EINPUT, "unknown command '%s' (weft --help lists all)", name);
 }
 
@@ -51,8 +53,8 @@ int main(int argc, char **argv) {
     weft_world world;
     weft_status st = weft_world_init(&argc, &argv, &world);
     if (st != WEFT_OK) return weft_status_exit_code(st);
-    /* What all ranks print alike is printed once. A full quota or file-size limit is an error of write(), with its
-     * message, not a signal. */
+    /* What all ranks print alike is printed once. A full quota or file-size limit is an error of write(),
+     * with its message, not a signal. */
     if (world.rank != 0 && !freopen("/dev/null", "w", stdout)) fclose(stdout);
     signal(SIGXFSZ, SIG_IGN);
     int code = weft_world_exit_code(weft_status_exit_code(dispatch(&world, argc, argv)));
