@@ -73,6 +73,7 @@ typedef struct weft_config {
     } data;
     struct {
         int64_t steps, global_batch, micro_batch, seq_len;
+        int64_t global_batch_tokens; /* 0: global_batch counts; else finish derives it: tokens / seq_len */
         weft_deterministic deterministic;
         weft_recompute recompute;
         char recompute_layers[WEFT_CONFIG_STR]; /* "" all layers, or "0-3,8" */

@@ -182,6 +182,9 @@ const weft_field weft_fields[] = {
     INT("train.steps", train.steps, "1000", FROM_TO(1, 1e12), "steps", "Optimizer updates of the whole run."),
     INT("train.global_batch", train.global_batch, "8", FROM_TO(1, 1e9), "sequences",
         "Sequences of one step, over all ranks; a multiple of micro_batch."),
+    INT("train.global_batch_tokens", train.global_batch_tokens, "0", FROM_TO(0, 1e15), "tokens",
+        "The same in tokens: a multiple of seq_len. Of the two keys the one given last counts; 0: "
+        "global_batch."),
     INT("train.micro_batch", train.micro_batch, "1", FROM_TO(1, 1e7), "sequences",
         "Sequences a rank processes at once; the load-balance loss is computed per microbatch, so it does "
         "not depend "

@@ -188,6 +188,16 @@ static weft_status check_recompute_layers(const weft_config *c) {
 
 /* ---- training ----------------------------------------------------------------------------------- */
 
+static weft_status derive_batch(weft_config *c) {
+    int64_t tokens = c->train.global_batch_tokens, T = c->train.seq_len;
+    if (tokens == 0) return WEFT_OK;
+    if (tokens % T != 0)
+        WEFT_FAIL(WEFT_EINPUT, "train.global_batch_tokens %lld is not a multiple of train.seq_len %lld",
+                  LL(tokens), LL(T));
+    c->train.global_batch = tokens / T;
+    return WEFT_OK;
+}
+
 static weft_status check_training(const weft_config *c) {
     char lr[32], min_lr[32];
     if (c->train.global_batch % c->train.micro_batch != 0)
@@ -218,6 +228,7 @@ weft_status weft_config_finish(weft_config *c) {
     /* Values may also have come from elsewhere than files, so the ranges of single keys are checked again. */
     for (int i = 0; i < weft_fields_count; i++)
         WEFT_TRY(weft_field_check(c, &weft_fields[i], "configuration"));
+    WEFT_TRY(derive_batch(c));
     WEFT_TRY(derive_layers(&c->model));
     WEFT_TRY(check_model(&c->model));
     WEFT_TRY(check_sizes(c));

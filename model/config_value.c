@@ -214,6 +214,7 @@ weft_status weft_field_set(weft_config *c, const weft_field *f, const char *doma
             return type_failure(f, NULL, text, quoted, where);
         if (!in_range(f, (double)i)) return range_failure(f, NULL, text, where);
         *(int64_t *)value = i;
+        if (value == &c->train.global_batch) c->train.global_batch_tokens = 0; /* the one given last counts */
         return WEFT_OK;
     case WEFT_FIELD_REAL:
         if (quoted || !parse_real(text, &x)) return type_failure(f, NULL, text, quoted, where);

@@ -399,6 +399,12 @@ START_TEST(rules_between_keys) {
                   "train.global_batch 9 is not a multiple of train.micro_batch 2");
     refuse_finish("optim.schedule=wsd optim.decay_steps=901", "optim.decay_steps 901 together are longer");
     accept_finish(&c, "optim.schedule=wsd optim.decay_steps=900");
+    refuse_finish("train.seq_len=100 train.global_batch_tokens=250",
+                  "250 is not a multiple of train.seq_len 100");
+    accept_finish(&c, "train.seq_len=100 train.global_batch=7 train.global_batch_tokens=300");
+    ck_assert_int_eq(c.train.global_batch, 3);
+    accept_finish(&c, "train.seq_len=100 train.global_batch_tokens=300 train.global_batch=7");
+    ck_assert_int_eq(c.train.global_batch, 7);
     refuse_finish("optim.lr=1e-5", "optim.min_lr 0.0001 is larger than optim.lr 1.0e-05");
     refuse_finish("model.positions=rope model.head_dim=33",
                   "the head width 33 (model.head_dim) must be even");
