@@ -1,8 +1,8 @@
 #include "data/build.h"
 #include "data/build_encode.h"
 #include "data/build_split.h"
-#include "data/files.h"
 #include "data/source_json.h"
+#include "runtime/fs.h"
 #include "runtime/log.h"
 
 #include <errno.h>
@@ -136,7 +136,7 @@ static weft_status prepare(build *b) {
     WEFT_TRY(weft_tokenizer_open(&b->tokenizer, o->tokenizer));
     char *temp = weft_format("%s.tmp.%ld", b->out, (long)getpid());
     if (!temp) WEFT_FAIL(WEFT_ENOMEM, "%s: no memory", b->out);
-    weft_status st = weft_dir_make(temp);
+    weft_status st = weft_fs_mkdir(temp);
     if (st != WEFT_OK) {
         free(temp);
         return st;
@@ -144,7 +144,7 @@ static weft_status prepare(build *b) {
     b->temp = temp;
     for (int i = 0; i < 3; i++) {
         char *path = weft_format("%s/%s", temp, parts[i]);
-        st = path ? weft_dir_make(path) : weft_fail(WEFT_ENOMEM, "%s: no memory", temp);
+        st = path ? weft_fs_mkdir(path) : weft_fail(WEFT_ENOMEM, "%s: no memory", temp);
         if (st == WEFT_OK && i == 0) st = weft_tokenizer_write_hf(b->tokenizer, path);
         free(path);
         WEFT_TRY(st);
@@ -199,13 +199,13 @@ static weft_status publish(build *b) {
     WEFT_TRY(weft_manifest_content(&b->manifest, &b->manifest.content));
     for (int s = 0; s < WEFT_SPLITS; s++) {
         char *path = weft_format("%s/%s", b->temp, weft_split_names[s]);
-        weft_status st = path ? weft_file_sync(path) : weft_fail(WEFT_ENOMEM, "%s: no memory", b->temp);
+        weft_status st = path ? weft_fs_sync_dir(path) : weft_fail(WEFT_ENOMEM, "%s: no memory", b->temp);
         free(path);
         WEFT_TRY(st);
     }
     WEFT_TRY(weft_manifest_write(&b->manifest, b->temp));
-    WEFT_TRY(weft_file_sync(b->temp));
-    WEFT_TRY(weft_dir_publish(b->temp, b->out));
+    WEFT_TRY(weft_fs_sync_dir(b->temp));
+    WEFT_TRY(weft_fs_publish_dir(b->temp, b->out));
     free(b->temp);
     b->temp = NULL;
     return WEFT_OK;
@@ -227,7 +227,7 @@ weft_status weft_data_build(const weft_build_options *o) {
     weft_status st = run(&b);
     weft_encoder_close(b.encoder);
     weft_splitter_abandon(&b.splitter);
-    if (b.temp) weft_dir_remove(b.temp);
+    if (b.temp) weft_fs_remove_tree(b.temp);
     weft_manifest_free(&b.manifest);
     weft_tokenizer_close(b.tokenizer);
     free(b.splitter.counts);

@@ -1,6 +1,6 @@
 #include "data/build_split.h"
 #include "data/build.h"
-#include "data/files.h"
+#include "runtime/fs.h"
 
 #include <math.h>
 #include <stdlib.h>

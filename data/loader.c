@@ -1,8 +1,8 @@
 #include "data/loader.h"
-#include "data/files.h"
 #include "data/loader_cache.h"
 #include "data/loader_order.h"
 #include "data/manifest.h"
+#include "runtime/fs.h"
 #include "runtime/log.h"
 
 #include <errno.h>

@@ -1,5 +1,5 @@
 #include "data/manifest.h"
-#include "data/files.h"
+#include "runtime/fs.h"
 
 #include <errno.h>
 #include <jansson.h>
@@ -126,7 +126,7 @@ weft_status weft_manifest_write(const weft_manifest *m, const char *dir) {
     if (!text || !path)
         st = weft_fail(WEFT_ENOMEM, "%s: the manifest cannot be put together", dir);
     else
-        st = weft_file_write(path, text, strlen(text));
+        st = weft_fs_create_file(path, text, strlen(text));
     free(path);
     free(text);
     json_decref(root);
@@ -277,7 +277,7 @@ weft_status weft_manifest_read(weft_manifest *m, const char *dir) {
         WEFT_FAIL(WEFT_EINPUT, "%s: not a directory (one made by weft data build is wanted)", dir);
     char *path = weft_format("%s/manifest.json", dir);
     if (!path) WEFT_FAIL(WEFT_ENOMEM, "%s: no memory to read it", dir);
-    WEFT_GOTO(st, done, weft_file_read(path, MAX_MANIFEST, &text, &bytes));
+    WEFT_GOTO(st, done, weft_fs_read_file(path, MAX_MANIFEST, &text, &bytes));
     root = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &error);
     if (!root) {
         st = weft_fail(WEFT_EINPUT, "%s:%d: not JSON: %s", path, error.line, error.text);

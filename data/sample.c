@@ -1,8 +1,8 @@
 #include "data/sample.h"
-#include "data/files.h"
 #include "data/loader_cache.h"
 #include "data/manifest.h"
 #include "data/tokenizer.h"
+#include "runtime/fs.h"
 #include "runtime/rng.h"
 
 #include <stdio.h>

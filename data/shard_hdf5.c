@@ -1,8 +1,8 @@
 /* The HDF5 side of shards: but for the zstd filter, the only file of data/ that includes hdf5.h. */
 #include "data/shard_format.h"
 
-#include "data/files.h"
 #include "data/h5z_zstd.h"
+#include "runtime/fs.h"
 #include "runtime/log.h"
 
 #include <errno.h>

@@ -1,7 +1,7 @@
 /* Reads shards with pread and zstd: nothing in the file is trusted before its hash is checked. */
 #include "data/shard_format.h"
 
-#include "data/files.h"
+#include "runtime/fs.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 /* Fills a shard: cuts the token stream into chunks, compresses them, and closes the file with its indexes. */
 #include "data/shard_format.h"
 
-#include "data/files.h"
+#include "runtime/fs.h"
 #include "runtime/log.h"
 
 #include <errno.h>

@@ -1,5 +1,4 @@
 #include "data/source.h"
-#include "data/files.h"
 #include "data/source_json.h"
 #include "data/source_stream.h"
 #include "runtime/log.h"

@@ -1,5 +1,5 @@
 #include "data/source_stream.h"
-#include "data/files.h"
+#include "runtime/fs.h"
 
 #include <errno.h>
 #include <fcntl.h>

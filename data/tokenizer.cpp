@@ -18,8 +18,8 @@
 #include <sys/stat.h>
 
 extern "C" {
-#include "data/files.h"
 #include "data/tokenizer_pieces.h"
+#include "runtime/fs.h"
 #include "runtime/log.h"
 }
 
@@ -257,7 +257,7 @@ weft_status weft_tokenizer_open(weft_tokenizer **out, const char *path) {
     char *file = weft_format(is_dir ? "%s/tokenizer.model" : "%s", path), *data = nullptr;
     size_t bytes = 0;
     if (!file) WEFT_FAIL(WEFT_ENOMEM, "%s: no memory for a name", path);
-    weft_status st = weft_file_read(file, kMaxModel, &data, &bytes);
+    weft_status st = weft_fs_read_file(file, kMaxModel, &data, &bytes);
     if (st == WEFT_OK) st = weft_tokenizer_open_model(out, file, data, bytes);
     free(data);
     free(file);

@@ -4,8 +4,8 @@
  * make the piece of the highest score, the leftmost first; `tokenizers` merges the pair of the lowest rank,
  * the leftmost first. So every way to make a piece out of two pieces is a merge, ranked by the score of the
  * piece made. */
-#include "data/files.h"
 #include "data/tokenizer_pieces.h"
+#include "runtime/fs.h"
 
 #include <jansson.h>
 #include <stdlib.h>
@@ -176,7 +176,7 @@ static json_t *special_tokens_map(const weft_tokenizer *t) {
 static weft_status write_file(const char *dir, const char *name, const void *data, size_t bytes) {
     char *path = weft_format("%s/%s", dir, name);
     if (!path) WEFT_FAIL(WEFT_ENOMEM, "%s/%s: no memory to write it", dir, name);
-    weft_status st = weft_file_write(path, data, bytes);
+    weft_status st = weft_fs_create_file(path, data, bytes);
     free(path);
     return st;
 }
@@ -198,5 +198,5 @@ weft_status weft_tokenizer_write_hf(const weft_tokenizer *t, const char *dir) {
     WEFT_TRY(write_json(dir, "tokenizer.json", tokenizer_json(t)));
     WEFT_TRY(write_json(dir, "tokenizer_config.json", tokenizer_config(t)));
     WEFT_TRY(write_json(dir, "special_tokens_map.json", special_tokens_map(t)));
-    return weft_file_sync(dir);
+    return weft_fs_sync_dir(dir);
 }

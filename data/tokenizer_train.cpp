@@ -16,9 +16,9 @@
 #include <unistd.h>
 
 extern "C" {
-#include "data/files.h"
 #include "data/source.h"
 #include "data/tokenizer_pieces.h"
+#include "runtime/fs.h"
 #include "runtime/log.h"
 }
 
@@ -211,10 +211,10 @@ weft_status train_model(text_sample &sample, int64_t vocab_size, std::string &mo
 
 weft_status write_directory(const weft_tokenizer *t, const std::string &out_dir) {
     std::string temporary = out_dir + ".tmp-" + std::to_string(getpid());
-    WEFT_TRY(weft_dir_make(temporary.c_str()));
+    WEFT_TRY(weft_fs_mkdir(temporary.c_str()));
     weft_status st = weft_tokenizer_write_hf(t, temporary.c_str());
-    if (st == WEFT_OK) st = weft_dir_publish(temporary.c_str(), out_dir.c_str());
-    if (st != WEFT_OK) weft_dir_remove(temporary.c_str());
+    if (st == WEFT_OK) st = weft_fs_publish_dir(temporary.c_str(), out_dir.c_str());
+    if (st != WEFT_OK) weft_fs_remove_tree(temporary.c_str());
     return st;
 }
 

@@ -1,6 +1,6 @@
 #include "data/verify.h"
-#include "data/files.h"
 #include "data/manifest.h"
+#include "runtime/fs.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -2,8 +2,8 @@
 #ifndef WEFT_CKPT_INTERNAL_H
 #define WEFT_CKPT_INTERNAL_H
 
+#include "runtime/fs.h"
 #include "train/checkpoint.h"
-#include "train/fsutil.h"
 
 #include <stdarg.h>
 

@@ -26,7 +26,7 @@ void weft_ckpt_sweep(const char *run) {
         if (kind != WEFT_CKPT_TMP && kind != WEFT_CKPT_TRASH) continue;
         if (fstatat(dirfd(dir), e->d_name, &s, AT_SYMLINK_NOFOLLOW) != 0 || !S_ISDIR(s.st_mode)) continue;
         if (weft_fs_path(path, "%s/%s", folder, e->d_name) != WEFT_OK) continue;
-        if (weft_fs_remove_dir(path, weft_ckpt_is_ours, &removed, foreign) != WEFT_OK) continue;
+        if (weft_fs_remove_ours(path, weft_ckpt_is_ours, &removed, foreign) != WEFT_OK) continue;
         if (removed)
             weft_info("removed %s, left by a job that ended while it was saving or pruning", path);
         else
@@ -40,7 +40,7 @@ weft_status weft_ckpt_discard(const char *path, const char *trash) {
     char foreign[256];
     if (rename(path, trash) != 0)
         WEFT_FAIL(WEFT_EIO, "%s: cannot be renamed to %s: %s", path, trash, strerror(errno));
-    WEFT_TRY(weft_fs_remove_dir(trash, weft_ckpt_is_ours, &removed, foreign));
+    WEFT_TRY(weft_fs_remove_ours(trash, weft_ckpt_is_ours, &removed, foreign));
     if (!removed) weft_warn("%s is left alone: it holds '%s', which weft did not write", trash, foreign);
     return WEFT_OK;
 }

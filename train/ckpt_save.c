@@ -137,7 +137,7 @@ static weft_status lock_folder(save *s, const char *folder) {
 static weft_status check_space(const char *folder, int64_t data_bytes, int64_t fragments) {
     /* Headers of HDF5 and the line in MANIFEST: about 2 KiB a fragment; 1 MiB for the rest. */
     uint64_t need = (uint64_t)data_bytes + (uint64_t)fragments * 4096 + (1u << 20), have;
-    WEFT_TRY(weft_fs_free(folder, &have));
+    WEFT_TRY(weft_fs_free_space(folder, &have));
     if (have < need)
         WEFT_FAIL(WEFT_EIO, "%s: a checkpoint needs %.1f MiB, but only %.1f MiB are free", folder,
                   (double)need / (1 << 20), (double)have / (1 << 20));
@@ -157,7 +157,7 @@ static weft_status prepare(save *s, int64_t data_bytes, int64_t fragments) {
     WEFT_TRY(check_space(folder, data_bytes, fragments));
     make_id(s->id);
     WEFT_TRY(weft_fs_path(s->tmp, "%s.tmp.%s", s->final, s->id));
-    if (mkdir(s->tmp, 0777) != 0) WEFT_FAIL(WEFT_EIO, "%s: cannot be created: %s", s->tmp, strerror(errno));
+    WEFT_TRY(weft_fs_mkdir(s->tmp));
     s->made = true;
     return WEFT_OK;
 }
@@ -215,7 +215,7 @@ static weft_status write_manifest(const save *s, const char *parts, size_t parts
     else if (st == WEFT_EINPUT)
         st = weft_fail(WEFT_EINTERNAL, "%s cannot be committed: %s", s->tmp, why.text);
     if (st == WEFT_OK) st = weft_fs_path(path, "%s/" WEFT_CKPT_MANIFEST, s->tmp);
-    if (st == WEFT_OK) st = weft_fs_write_file(path, text, bytes);
+    if (st == WEFT_OK) st = weft_fs_replace_file(path, text, bytes);
     free(text);
     return st;
 }
@@ -261,9 +261,9 @@ static weft_status commit(save *s) {
     /* The checkpoint is safe. What follows is housekeeping: its failures are reported, but the save has
      * succeeded. */
     int n = snprintf(name, sizeof name, "step_%08" PRId64 "\n", s->state->step);
-    if (weft_fs_write_file(path, name, (size_t)n) != WEFT_OK)
+    if (weft_fs_replace_file(path, name, (size_t)n) != WEFT_OK)
         weft_warn("%s still names an older checkpoint; nothing depends on it", path);
-    if (replaces && weft_fs_remove_dir(trash, weft_ckpt_is_ours, &removed, foreign) == WEFT_OK && !removed)
+    if (replaces && weft_fs_remove_ours(trash, weft_ckpt_is_ours, &removed, foreign) == WEFT_OK && !removed)
         weft_warn("%s is left alone: it holds '%s', which weft did not write", trash, foreign);
     weft_ckpt_prune(s->run, s->state->step, s->options->keep, s->options->keep_every, s->id);
     return WEFT_OK;
@@ -301,7 +301,7 @@ weft_status weft_ckpt_save(const weft_world *w, const char *run, const weft_ckpt
     weft_status st = run_save(&s, fragments, count);
     if (s.made) { /* every rank has stopped writing: they have agreed */
         bool removed;
-        if (weft_fs_remove_dir(s.tmp, weft_ckpt_is_ours, &removed, NULL) != WEFT_OK || !removed)
+        if (weft_fs_remove_ours(s.tmp, weft_ckpt_is_ours, &removed, NULL) != WEFT_OK || !removed)
             weft_warn("%s is left over; the next save removes it", s.tmp);
     }
     if (s.lock >= 0) close(s.lock);

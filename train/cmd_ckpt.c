@@ -3,6 +3,7 @@
 #include "train/ckpt_internal.h"
 #include "train/commands.h"
 #include "train/options.h"
+#include "train/output.h"
 
 #include <inttypes.h>
 #include <jansson.h>
@@ -50,16 +51,6 @@ static json_t *finding_json(const finding *f) {
     return o;
 }
 
-static weft_status print_json(json_t *value) {
-    char *text = value ? json_dumps(value, JSON_INDENT(2)) : NULL;
-    json_decref(value);
-    if (!text) WEFT_FAIL(WEFT_ENOMEM, "no memory for a report");
-    bool bad = printf("%s\n", text) < 0 || fflush(stdout) != 0;
-    free(text);
-    if (bad) WEFT_FAIL(WEFT_EIO, "standard output cannot be written");
-    return WEFT_OK;
-}
-
 static void examine(finding *f, bool deep) {
     f->status =
         deep ? weft_ckpt_check_deep(f->path, &f->m, &f->why) : weft_ckpt_check_quick(f->path, &f->m, &f->why);
@@ -105,7 +96,8 @@ static weft_status report_run(const char *run, bool deep, bool json, int64_t *ba
         if (f.status == WEFT_OK) weft_ckpt_manifest_free(&f.m);
     }
     free(steps);
-    if (st == WEFT_OK && json) return print_json(json_pack("{s:s, s:o}", "run", run, "checkpoints", list));
+    if (st == WEFT_OK && json)
+        return weft_output_json(json_pack("{s:s, s:o}", "run", run, "checkpoints", list), JSON_INDENT(2));
     json_decref(list);
     return st;
 }
@@ -143,7 +135,7 @@ static weft_status verify(const char *path, bool json) {
     examine(&f, true);
     st = WEFT_OK;
     if (json)
-        st = print_json(finding_json(&f));
+        st = weft_output_json(finding_json(&f), JSON_INDENT(2));
     else if (f.status == WEFT_OK)
         print_line(&f, true);
     if (f.status != WEFT_OK) WEFT_FAIL(f.status, "%s is invalid: %s", f.path, f.why.text);
@@ -169,7 +161,9 @@ weft_status weft_cmd_ckpt(const weft_world *w, int argc, char **argv) {
     (void)w; /* never more than one rank */
     WEFT_TRY(weft_options_parse(&usage, options, 1, argc, argv, &positional, &help));
     if (help) return WEFT_OK;
-    if (strcmp(argv[1], "ls") == 0) return list_run(argv[2], json);
-    if (strcmp(argv[1], "verify") == 0) return verify(argv[2], json);
-    WEFT_FAIL(WEFT_EINPUT, "weft ckpt: '%s' is not one of ls, verify", argv[1]);
+    bool ls = strcmp(argv[1], "ls") == 0;
+    if (!ls && strcmp(argv[1], "verify") != 0)
+        WEFT_FAIL(WEFT_EINPUT, "weft ckpt: '%s' is not one of ls, verify", argv[1]);
+    WEFT_TRY(ls ? list_run(argv[2], json) : verify(argv[2], json));
+    return weft_output_finish();
 }

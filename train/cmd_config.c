@@ -1,20 +1,14 @@
 /* `weft config show CONFIG [key=value ...]` and `weft config doc`. */
 #include "train/commands.h"
 #include "train/options.h"
+#include "train/output.h"
 
 #include "model/config.h"
 #include "runtime/text.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-static weft_status flush_output(void) {
-    if (fflush(stdout) != 0 || ferror(stdout))
-        WEFT_FAIL(WEFT_EIO, "cannot write the output: %s", strerror(errno));
-    return WEFT_OK;
-}
 
 /* The layers that periods or patterns give, as a YAML comment. */
 static void print_layers(const weft_model_config *m) {
@@ -50,7 +44,7 @@ static weft_status show(int argc, char **argv) {
         print_layers(&c.model);
         weft_config_print_yaml(&c, stdout);
     }
-    return flush_output();
+    return weft_output_finish();
 }
 
 static weft_status doc(int argc, char **argv) {
@@ -61,7 +55,7 @@ static weft_status doc(int argc, char **argv) {
     WEFT_TRY(weft_options_parse(&usage, NULL, 0, argc, argv, &count, &help));
     if (help) return WEFT_OK;
     weft_config_print_doc(stdout);
-    return flush_output();
+    return weft_output_finish();
 }
 
 weft_status weft_cmd_config(const weft_world *w, int argc, char **argv) {

@@ -2,6 +2,7 @@
 #include "train/cmd_data.h"
 #include "train/commands.h"
 #include "train/options.h"
+#include "train/output.h"
 
 #include "data/sample.h"
 #include "data/verify.h"
@@ -34,14 +35,15 @@ static weft_status print_verification(const char *dir, const weft_verification *
             if (v->files[i].status != WEFT_OK) printf("damaged: %s\n", v->files[i].name);
         printf("%s: %s: %d files, %.1f MB read, %d damaged\n", dir, sound ? "sound" : "NOT SOUND", v->count,
                (double)bytes / 1e6, v->damaged);
-        return weft_data_flush();
+        return weft_output_finish();
     }
     json_t *files = json_array();
     for (int i = 0; i < v->count; i++)
         json_array_append_new(
             files, json_pack("{s:s, s:b}", "name", v->files[i].name, "sound", v->files[i].status == WEFT_OK));
-    return weft_data_print_json(json_pack("{s:s, s:b, s:I, s:i, s:o}", "path", dir, "sound", sound, "bytes",
-                                          (json_int_t)bytes, "damaged", v->damaged, "files", files));
+    return weft_output_json(json_pack("{s:s, s:b, s:I, s:i, s:o}", "path", dir, "sound", sound, "bytes",
+                                      (json_int_t)bytes, "damaged", v->damaged, "files", files),
+                            JSON_INDENT(2));
 }
 
 static weft_status verify(int argc, char **argv) {
@@ -71,7 +73,7 @@ static weft_status show_text(void *arg, const weft_sample *s) {
            (long long)s->document, (long long)s->tokens, (long long)s->bytes);
     fwrite(s->text, 1, s->text_bytes, stdout);
     printf("%s\n", s->text_bytes < (size_t)s->bytes ? " ..." : "");
-    return weft_data_flush();
+    return weft_output_finish();
 }
 
 static weft_status show_json(void *arg, const weft_sample *s) {
@@ -109,7 +111,7 @@ static weft_status sample(int argc, char **argv) {
     json_t *documents = json_array();
     weft_status st =
         documents ? weft_data_sample(&o, show_json, documents) : weft_fail(WEFT_ENOMEM, "no memory for JSON");
-    if (st == WEFT_OK) return weft_data_print_json(documents);
+    if (st == WEFT_OK) return weft_output_json(documents, JSON_INDENT(2));
     json_decref(documents);
     return st;
 }
@@ -128,7 +130,7 @@ weft_status weft_cmd_data(const weft_world *w, int argc, char **argv) {
             "       weft data verify DIR                                      whether all of it is sound\n"
             "       weft data sample DIR                                      some of its documents as text\n"
             "(each with --help)\n");
-        return weft_data_flush();
+        return weft_output_finish();
     }
     int near = weft_nearest(argv[1], names, COUNT(names));
     if (near >= 0)

@@ -3,26 +3,10 @@
 #include "train/cmd_data.h"
 
 #include "data/manifest.h"
+#include "train/output.h"
 
-#include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-
-weft_status weft_data_flush(void) {
-    if (fflush(stdout) != 0 || ferror(stdout))
-        WEFT_FAIL(WEFT_EIO, "the output cannot be written: %s", strerror(errno));
-    return WEFT_OK;
-}
-
-weft_status weft_data_print_json(json_t *value) {
-    char *text = value ? json_dumps(value, JSON_INDENT(2)) : NULL;
-    json_decref(value);
-    if (!text) WEFT_FAIL(WEFT_ENOMEM, "no memory for JSON");
-    puts(text);
-    free(text);
-    return weft_data_flush();
-}
 
 typedef struct amounts {
     int64_t documents, tokens, bytes, shards;
@@ -88,12 +72,14 @@ static weft_status print_json(const weft_manifest *m, const char *dir) {
                                                  (json_int_t)m->sources[i].bytes, "malformed",
                                                  (json_int_t)m->sources[i].malformed, "empty",
                                                  (json_int_t)m->sources[i].empty));
-    return weft_data_print_json(json_pack(
-        "{s:s, s:I, s:s, s:s, s:f, s:f, s:o, s:{s:o, s:o}, s:{s:I, s:I}, s:o}", "path", dir, "vocab_size",
-        (json_int_t)m->vocab_size, "tokenizer", tokenizer, "content", content, "heldout", m->heldout,
-        "unigram_entropy", m->unigram_entropy, "domains", domains, "total", "train",
-        amounts_json(sum[WEFT_SPLIT_TRAIN]), "heldout", amounts_json(sum[WEFT_SPLIT_HELDOUT]), "skipped",
-        "malformed", (json_int_t)malformed, "empty", (json_int_t)empty, "sources", sources));
+    return weft_output_json(json_pack("{s:s, s:I, s:s, s:s, s:f, s:f, s:o, s:{s:o, s:o}, s:{s:I, s:I}, s:o}",
+                                      "path", dir, "vocab_size", (json_int_t)m->vocab_size, "tokenizer",
+                                      tokenizer, "content", content, "heldout", m->heldout, "unigram_entropy",
+                                      m->unigram_entropy, "domains", domains, "total", "train",
+                                      amounts_json(sum[WEFT_SPLIT_TRAIN]), "heldout",
+                                      amounts_json(sum[WEFT_SPLIT_HELDOUT]), "skipped", "malformed",
+                                      (json_int_t)malformed, "empty", (json_int_t)empty, "sources", sources),
+                            JSON_INDENT(2));
 }
 
 static void print_table(const weft_manifest *m, const char *dir) {
@@ -123,7 +109,7 @@ weft_status weft_data_print_summary(const char *dir, bool json) {
         st = print_json(&m, dir);
     else {
         print_table(&m, dir);
-        st = weft_data_flush();
+        st = weft_output_finish();
     }
     weft_manifest_free(&m);
     return st;

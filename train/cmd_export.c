@@ -1,5 +1,5 @@
 /* `weft export MODEL --format hf -o DIR` and `weft import DIR -o RUN`. */
-#include "data/files.h"
+#include "runtime/fs.h"
 #include "train/checkpoint.h"
 #include "train/commands.h"
 #include "train/hf.h"
@@ -107,9 +107,9 @@ static weft_status make_run(const weft_world *w, weft_modelfile *f, const char *
     /* config.json always states the rank; configurations leave the usual one to be derived. */
     m->mamba_dt_rank = 0;
     if (weft_dt_rank(m) != rank) m->mamba_dt_rank = rank;
-    WEFT_TRY(weft_dir_make(run));
+    WEFT_TRY(weft_fs_mkdir(run));
     weft_status st = save_as_run(w, f, run);
-    if (st != WEFT_OK) weft_dir_remove(run);
+    if (st != WEFT_OK) weft_fs_remove_tree(run);
     return st;
 }
 

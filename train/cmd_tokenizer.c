@@ -1,9 +1,10 @@
 /* `weft tokenizer train|encode|decode`. */
 #include "train/commands.h"
 #include "train/options.h"
+#include "train/output.h"
 
-#include "data/files.h"
 #include "data/tokenizer.h"
+#include "runtime/fs.h"
 #include "runtime/log.h"
 #include "runtime/text.h"
 
@@ -14,12 +15,6 @@
 
 #define COUNT(array) ((int)(sizeof(array) / sizeof *(array)))
 #define MAX_INPUT ((size_t)1 << 30)
-
-static weft_status flush_output(void) {
-    if (fflush(stdout) != 0 || ferror(stdout))
-        WEFT_FAIL(WEFT_EIO, "cannot write the output: %s", strerror(errno));
-    return WEFT_OK;
-}
 
 static weft_status train(int argc, char **argv) {
     int64_t vocab = 0, sample = WEFT_TOKENIZER_SAMPLE_BYTES, seed = 0;
@@ -82,7 +77,7 @@ static weft_status read_stdin(char **data, size_t *bytes) {
 /* "-" is the standard input. */
 static weft_status read_input(const char *name, char **data, size_t *bytes) {
     if (strcmp(name, "-") == 0) return read_stdin(data, bytes);
-    return weft_file_read(name, MAX_INPUT, data, bytes);
+    return weft_fs_read_file(name, MAX_INPUT, data, bytes);
 }
 
 static void print_ids(const weft_tokenizer *t, const int32_t *ids, size_t count, size_t bytes, bool bos,
@@ -133,7 +128,7 @@ static weft_status encode(int argc, char **argv) {
         WEFT_GOTO(st, done, read_input(count == 2 ? argv[2] : "-", &data, &bytes));
     WEFT_GOTO(st, done, weft_tokenizer_encode(t, given ? given : data, bytes, &ids, &ids_count, &capacity));
     print_ids(t, ids, ids_count, bytes, bos, eos, json);
-    st = flush_output();
+    st = weft_output_finish();
 done:
     free(ids);
     free(data);
@@ -184,7 +179,7 @@ static weft_status decode(int argc, char **argv) {
         WEFT_GOTO(st, done, parse_ids(argv[i], strlen(argv[i]), ids, &ids_count));
     WEFT_GOTO(st, done, weft_tokenizer_decode(t, ids, ids_count, &text, &text_bytes));
     fwrite(text, 1, text_bytes, stdout);
-    st = flush_output();
+    st = weft_output_finish();
 done:
     free(text);
     free(ids);
@@ -205,7 +200,7 @@ weft_status weft_cmd_tokenizer(const weft_world *w, int argc, char **argv) {
                "       weft tokenizer encode DIR [FILE|-] [--text TEXT]  token ids of a text\n"
                "       weft tokenizer decode DIR [ID ...|-]              text of token ids\n"
                "(each with --help)\n");
-        return flush_output();
+        return weft_output_finish();
     }
     int near = weft_nearest(argv[1], names, COUNT(names));
     if (near >= 0)

@@ -1,8 +1,8 @@
 /* `weft train CONFIG.yaml [key=value ...]`: collective. Pretrains, or goes on from the newest checkpoint. */
+#include "runtime/fs.h"
 #include "runtime/log.h"
 #include "train/clock.h"
 #include "train/commands.h"
-#include "train/fsutil.h"
 #include "train/machine.h"
 #include "train/metrics.h"
 #include "train/options.h"
@@ -133,7 +133,7 @@ static weft_status prepare_run_dir(session *s) {
     char *yaml = weft_config_to_yaml(c);
     if (!yaml) WEFT_FAIL(WEFT_ENOMEM, "no memory for the configuration's text");
     st = weft_fs_path(path, "%s/config.yaml", c->run);
-    if (st == WEFT_OK) st = weft_fs_write_file(path, yaml, strlen(yaml));
+    if (st == WEFT_OK) st = weft_fs_replace_file(path, yaml, strlen(yaml));
     free(yaml);
     return st == WEFT_OK ? weft_metrics_open(&s->metrics, c->run, s->trainer.step, c) : st;
 }

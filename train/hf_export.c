@@ -1,6 +1,6 @@
 /* Writes a Hugging Face directory: everything into DIR.tmp.<pid>, synced, then one rename. */
-#include "data/files.h"
 #include "data/tokenizer.h"
+#include "runtime/fs.h"
 #include "train/hf_files.h"
 #include "train/safetensors.h"
 
@@ -117,7 +117,7 @@ static weft_status fill(const char *temp, const weft_model_config *m, const weft
     WEFT_TRY(weft_hf_write_config(temp, m, dtype));
     if (tokenizer_dir) WEFT_TRY(write_tokenizer(temp, m, tokenizer_dir));
     WEFT_TRY(write_weights(temp, tensors, flat, dtype, max_shard_bytes));
-    return weft_file_sync(temp);
+    return weft_fs_sync_dir(temp);
 }
 
 static weft_status export_to(const char *dir, const weft_model_config *m, const weft_hf_tensors *tensors,
@@ -133,8 +133,8 @@ static weft_status export_to(const char *dir, const weft_model_config *m, const 
                            errno == EEXIST ? "; remove what an earlier export left" : "");
     } else {
         status = fill(temp, m, tensors, flat, dtype, max_shard_bytes, tokenizer_dir);
-        if (status == WEFT_OK) status = weft_dir_publish(temp, dir);
-        if (status != WEFT_OK && lstat(temp, &st) == 0) weft_dir_remove(temp);
+        if (status == WEFT_OK) status = weft_fs_publish_dir(temp, dir);
+        if (status != WEFT_OK && lstat(temp, &st) == 0) weft_fs_remove_tree(temp);
     }
     free(temp);
     return status;

@@ -1,7 +1,7 @@
 /* Paths and JSON files of a Hugging Face directory, and how its tensors are made of rows of the parameter
  * table. */
-#include "data/files.h"
 #include "train/hf_files.h"
+#include "runtime/fs.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -34,7 +34,7 @@ weft_status weft_hf_write_json(const char *dir, const char *name, json_t *value)
     char *path = weft_format("%s/%s", dir, name);
     char *json = value ? json_text(value) : NULL, *text = json ? weft_format("%s\n", json) : NULL;
     json_decref(value);
-    weft_status status = path && text ? weft_file_write(path, text, strlen(text))
+    weft_status status = path && text ? weft_fs_create_file(path, text, strlen(text))
                                       : weft_fail(WEFT_ENOMEM, "%s/%s: no memory to write it", dir, name);
     free(path);
     free(json);

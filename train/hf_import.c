@@ -1,6 +1,6 @@
 /* Reads the weights of a Hugging Face directory. All names and shapes are compared before the first number is
  * read. */
-#include "data/files.h"
+#include "runtime/fs.h"
 #include "runtime/log.h"
 #include "train/hf_files.h"
 #include "train/safetensors.h"

@@ -1,7 +1,6 @@
 #include "train/metrics.h"
 #include "runtime/log.h"
 #include "train/clock.h"
-#include "train/fsutil.h"
 
 #include <errno.h>
 #include <inttypes.h>

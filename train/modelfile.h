@@ -7,7 +7,7 @@
 #include "model/config.h"
 #include "model/model.h"
 #include "parallel/world.h"
-#include "train/fsutil.h"
+#include "runtime/fs.h"
 
 typedef struct weft_modelfile {
     char path[WEFT_PATH_SIZE];      /* the checkpoint or directory that was read */

@@ -1,4 +1,5 @@
 #include "train/safetensors.h"
+#include "runtime/fs.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -308,17 +309,6 @@ struct weft_st_writer {
     uint64_t buffer[BUFFER_ELEMENTS]; /* aligned for every format */
 };
 
-static weft_status write_all(const weft_st_writer *w, const void *data, size_t bytes) {
-    const char *p = data;
-    while (bytes) {
-        ssize_t n = write(w->fd, p, bytes < MAX_TRANSFER ? bytes : MAX_TRANSFER);
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) WEFT_FAIL(WEFT_EIO, "%s: cannot write: %s", w->path, strerror(errno));
-        p += n, bytes -= (size_t)n;
-    }
-    return WEFT_OK;
-}
-
 /* The JSON text, padded with spaces so that the data begins at a multiple of 8; malloc'ed, NULL without
  * memory. */
 static char *header_text(const char *dtype, int element_bytes, const weft_st_decl *tensors, int64_t count,
@@ -363,8 +353,8 @@ static weft_status write_header(weft_st_writer *w, const weft_st_decl *tensors, 
         status = weft_fail(WEFT_EINPUT,
                            "%s: %lld tensors make a header above the format's limit; use smaller files",
                            w->path, (long long)count);
-    if (status == WEFT_OK) status = write_all(w, &length, PREFIX_BYTES);
-    if (status == WEFT_OK) status = write_all(w, text, bytes);
+    if (status == WEFT_OK) status = weft_fs_write_all(w->fd, &length, PREFIX_BYTES, w->path);
+    if (status == WEFT_OK) status = weft_fs_write_all(w->fd, text, bytes, w->path);
     free(text);
     return status;
 }
@@ -400,7 +390,8 @@ weft_status weft_st_create(weft_st_writer **out, const char *path, weft_dtype dt
 weft_status weft_st_append(weft_st_writer *w, const weft_real *data, int64_t count) {
     WEFT_CHECK(count <= w->expected - w->appended, "%s: more elements than declared", w->path);
     w->appended += count;
-    if (w->dtype == WEFT_REAL_DTYPE) return write_all(w, data, (size_t)count * sizeof *data);
+    if (w->dtype == WEFT_REAL_DTYPE)
+        return weft_fs_write_all(w->fd, data, (size_t)count * sizeof *data, w->path);
     while (count > 0) {
         int64_t n = count < BUFFER_ELEMENTS ? count : BUFFER_ELEMENTS;
         void *buffer = w->buffer;
@@ -412,7 +403,7 @@ weft_status weft_st_append(weft_st_writer *w, const weft_real *data, int64_t cou
             else
                 ((float *)buffer)[i] = (float)data[i];
         }
-        WEFT_TRY(write_all(w, buffer, (size_t)n * weft_dtype_size(w->dtype)));
+        WEFT_TRY(weft_fs_write_all(w->fd, buffer, (size_t)n * weft_dtype_size(w->dtype), w->path));
         data += n, count -= n;
     }
     return WEFT_OK;

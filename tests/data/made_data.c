@@ -1,5 +1,5 @@
 #include "made_data.h"
-#include "data/files.h"
+#include "runtime/fs.h"
 #include "runtime/rng.h"
 #include "support/suite.h"
 
@@ -14,7 +14,7 @@ static int g_dir_count;
 
 static void remove_dirs(void) {
     for (int i = 0; i < g_dir_count; i++) {
-        weft_dir_remove(g_dirs[i]);
+        weft_fs_remove_tree(g_dirs[i]);
         free(g_dirs[i]);
     }
 }
@@ -99,10 +99,10 @@ void made_write(const char *dir, int64_t vocab, const made_domain *domains, int 
                        .tokenizer = weft_hash128_of(model, sizeof model)};
     for (int i = 0; i < 3; i++) {
         snprintf(path, sizeof path, "%s/%s", dir, parts[i]);
-        ck_assert_int_eq(weft_dir_make(path), WEFT_OK);
+        ck_assert_int_eq(weft_fs_mkdir(path), WEFT_OK);
     }
     snprintf(path, sizeof path, "%s/tokenizer/tokenizer.model", dir);
-    ck_assert_int_eq(weft_file_write(path, model, sizeof model), WEFT_OK);
+    ck_assert_int_eq(weft_fs_create_file(path, model, sizeof model), WEFT_OK);
     m.domains = calloc((size_t)count, sizeof *m.domains);
     m.domain_count = count;
     for (int d = 0; d < count; d++) {

@@ -1,8 +1,8 @@
 /* data/loader: the batches are the tokens written, in an order that is a pure function of seed and sample
  * number. */
 #include "made_data.h"
-#include "data/files.h"
 #include "data/loader.h"
+#include "runtime/fs.h"
 #include "support/suite.h"
 
 #include <math.h>

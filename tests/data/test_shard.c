@@ -1,8 +1,8 @@
 /* data/shard_*: what is written is read back, by weft and by the HDF5 library; what is damaged is refused. */
 #include "made_data.h"
-#include "data/files.h"
 #include "data/h5z_zstd.h"
 #include "data/shard_format.h"
+#include "runtime/fs.h"
 #include "support/suite.h"
 
 #include <fcntl.h>
@@ -213,12 +213,12 @@ START_TEST(foreign_files_are_refused) {
     H5Fclose(file);
     refused(path, "an HDF5 file, but not a weft shard");
     ck_assert_int_eq(unlink(path), 0);
-    ck_assert_int_eq(weft_file_write(path, "", 0), WEFT_OK);
+    ck_assert_int_eq(weft_fs_create_file(path, "", 0), WEFT_OK);
     refused(path, "truncated");
     ck_assert_int_eq(unlink(path), 0);
     char text[3000];
     memset(text, 'x', sizeof text);
-    ck_assert_int_eq(weft_file_write(path, text, sizeof text), WEFT_OK);
+    ck_assert_int_eq(weft_fs_create_file(path, text, sizeof text), WEFT_OK);
     refused(path, "not a weft shard");
     refused(dir, "not a weft shard");
     free(path);

@@ -1,7 +1,7 @@
 /* data/source: documents of txt and jsonl, plain, .gz and .zst, and what is done with bad ones. */
 #include "made_data.h"
-#include "data/files.h"
 #include "data/source.h"
+#include "runtime/fs.h"
 #include "support/suite.h"
 
 #include <stdio.h>
@@ -252,7 +252,7 @@ START_TEST(names_and_missing_files) {
     refused("/nonexistent/a.parquet", 0, "not a name that ends in .txt or .jsonl");
     refused("/nonexistent/.gz", 0, "not a name that ends in");
     char *dir = weft_format("%s/a.txt", made_dir());
-    ck_assert_int_eq(weft_dir_make(dir), WEFT_OK);
+    ck_assert_int_eq(weft_fs_mkdir(dir), WEFT_OK);
     refused(dir, 0, "a directory");
     free(dir);
     static const struct {

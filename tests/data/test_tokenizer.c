@@ -1,7 +1,7 @@
 /* The tokenizer: training, exact round trips, and its ids against a plain BPE that reads tokenizer.json as
  * the `tokenizers` library does. */
-#include "data/files.h"
 #include "data/tokenizer.h"
+#include "runtime/fs.h"
 #include "runtime/log.h"
 #include "support/suite.h"
 
@@ -51,7 +51,7 @@ static void make_text(void) {
 
 static void write_text(const char *name, const char *text, size_t bytes) {
     char *path = in_dir(name);
-    ck_assert_int_eq(weft_file_write(path, text, bytes), WEFT_OK);
+    ck_assert_int_eq(weft_fs_create_file(path, text, bytes), WEFT_OK);
     free(path);
 }
 
@@ -403,7 +403,7 @@ START_TEST(files_for_transformers) {
     static const char *const names[] = {"tokenizer.model", "tokenizer.json", "tokenizer_config.json",
                                         "special_tokens_map.json"};
     char *dir = in_dir("export");
-    ck_assert_int_eq(weft_dir_make(dir), WEFT_OK);
+    ck_assert_int_eq(weft_fs_mkdir(dir), WEFT_OK);
     ck_assert_int_eq(weft_tokenizer_write_hf(g_tokenizer, dir), WEFT_OK);
     for (int i = 0; i < 4; i++) {
         char *path = weft_format("%s/%s", dir, names[i]), *trained = weft_format("%s/t/%s", g_dir, names[i]);
@@ -480,7 +480,7 @@ int main(void) {
     make_text();
     char *text = in_dir("text.txt"), *dir = in_dir("t");
     int result = EXIT_FAILURE;
-    if (weft_file_write(text, g_text, g_bytes) == WEFT_OK &&
+    if (weft_fs_create_file(text, g_text, g_bytes) == WEFT_OK &&
         train("t", VOCAB, TEXT, 0, "text.txt", NULL) == WEFT_OK &&
         weft_tokenizer_open(&g_tokenizer, dir) == WEFT_OK) {
         result = suite_run("tokenizer", tests, (int)(sizeof tests / sizeof *tests));
@@ -488,6 +488,6 @@ int main(void) {
     }
     free(text);
     free(dir);
-    weft_dir_remove(g_dir);
+    weft_fs_remove_tree(g_dir);
     return result;
 }

@@ -51,7 +51,7 @@ static int run(weft_modelfile *f, const batch *b, const char *out) {
     weft_model_train(&f->model, &f->device, f->params, grads, &mb, &o, &loss);
 
     if (weft_fs_path(path, "%s/logits.bin", out) != WEFT_OK || weft_fs_mkdirs(out) != WEFT_OK) return 1;
-    if (weft_fs_write_file(path, logits, (size_t)(M * V) * sizeof *logits) != WEFT_OK) return 1;
+    if (weft_fs_replace_file(path, logits, (size_t)(M * V) * sizeof *logits) != WEFT_OK) return 1;
     if (weft_fs_path(path, "%s/grads", out) != WEFT_OK) return 1;
     if (weft_hf_export(path, c, &f->model.table, grads, WEFT_F32, (int64_t)1 << 40, NULL) != WEFT_OK)
         return 1;
