@@ -2,6 +2,7 @@
 #include "runtime/fs.h"
 #include "train/checkpoint.h"
 #include "train/commands.h"
+#include "train/fragments.h"
 #include "train/hf.h"
 #include "train/modelfile.h"
 #include "train/options.h"
@@ -70,32 +71,18 @@ weft_status weft_cmd_export(const weft_world *w, int argc, char **argv) {
 
 /* A checkpoint of step 0 with the given weights and empty moments. */
 static weft_status save_as_run(const weft_world *w, const weft_modelfile *f, const char *run) {
-    const weft_params *p = &f->model.table;
-    const char *const kinds[] = {"param", "adam_m", "adam_v"};
-    weft_real *zeros = calloc((size_t)p->flat, sizeof *zeros);
-    weft_fragment *fragments = calloc((size_t)(3 * p->count), sizeof *fragments);
-    char(*names)[WEFT_PARAM_NAME + 16] = calloc((size_t)(3 * p->count), sizeof *names);
+    weft_real *zeros = calloc((size_t)f->model.table.flat, sizeof *zeros);
+    weft_real *const flats[WEFT_FRAGMENT_KINDS] = {f->params, zeros, zeros};
+    weft_fragment_list list = {0};
     weft_ckpt_state state = {.seed = (uint64_t)f->config.seed,
                              .tokenizer = f->tokenizer_digest,
                              .config_yaml = weft_config_to_yaml(&f->config)};
     weft_ckpt_options options = {.keep = 1, .tokenizer_model = *f->tokenizer ? f->tokenizer : NULL};
-    weft_status st = WEFT_OK;
-    if (!zeros || !fragments || !names || !state.config_yaml)
-        st = weft_fail(WEFT_ENOMEM, "no memory for %lld tensors", (long long)p->count);
-    for (int64_t i = 0; st == WEFT_OK && i < 3 * p->count; i++) {
-        const weft_param *row = &p->rows[i % p->count];
-        int kind = (int)(i / p->count);
-        snprintf(names[i], sizeof names[i], "%s/%s", kinds[kind], row->name);
-        fragments[i] = (weft_fragment){.name = names[i],
-                                       .dtype = WEFT_REAL_DTYPE,
-                                       .ndim = row->ndim,
-                                       .data = (kind ? zeros : f->params) + row->offset};
-        for (int d = 0; d < row->ndim; d++) fragments[i].shape[d] = fragments[i].extent[d] = row->shape[d];
-    }
-    if (st == WEFT_OK) st = weft_ckpt_save(w, run, &state, fragments, 3 * p->count, &options);
+    weft_status st = zeros && state.config_yaml ? WEFT_OK : weft_fail(WEFT_ENOMEM, "no memory for %s", run);
+    if (st == WEFT_OK) st = weft_fragments_make(&list, &f->model.table, flats, WEFT_FRAGMENT_KINDS, 0, 1);
+    if (st == WEFT_OK) st = weft_ckpt_save(w, run, &state, list.fragments, list.count, &options);
+    weft_fragments_free(&list);
     weft_ckpt_state_free(&state);
-    free(names);
-    free(fragments);
     free(zeros);
     return st;
 }

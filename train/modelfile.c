@@ -2,6 +2,7 @@
 #include "runtime/hash.h"
 #include "runtime/log.h"
 #include "train/checkpoint.h"
+#include "train/fragments.h"
 #include "train/hf.h"
 
 #include <stdio.h>
@@ -27,24 +28,10 @@ static weft_status make_model(weft_modelfile *f, const weft_world *w) {
 }
 
 static weft_status load_params(weft_modelfile *f, const weft_world *w) {
-    const weft_params *p = &f->model.table;
-    weft_fragment *fragments = calloc((size_t)p->count, sizeof *fragments);
-    char(*names)[WEFT_PARAM_NAME + 16] = calloc((size_t)p->count, sizeof *names);
-    weft_status st = fragments && names
-                         ? WEFT_OK
-                         : weft_fail(WEFT_ENOMEM, "no memory to list %lld tensors", (long long)p->count);
-    WEFT_GOTO(st, done, weft_world_agree(st));
-    for (int64_t i = 0; i < p->count; i++) {
-        const weft_param *row = &p->rows[i];
-        snprintf(names[i], sizeof names[i], "param/%s", row->name);
-        fragments[i] = (weft_fragment){
-            .name = names[i], .dtype = WEFT_REAL_DTYPE, .ndim = row->ndim, .data = f->params + row->offset};
-        for (int d = 0; d < row->ndim; d++) fragments[i].shape[d] = fragments[i].extent[d] = row->shape[d];
-    }
-    st = weft_ckpt_load(w, f->path, fragments, p->count);
-done:
-    free(names);
-    free(fragments);
+    weft_fragment_list list = {0};
+    WEFT_TRY(weft_world_agree(weft_fragments_make(&list, &f->model.table, &f->params, 1, 0, 1)));
+    weft_status st = weft_ckpt_load(w, f->path, list.fragments, list.count);
+    weft_fragments_free(&list);
     return st;
 }
 

@@ -1,5 +1,6 @@
 /* The trainer's tensors and counters as a checkpoint sees them. */
 #include "runtime/log.h"
+#include "train/fragments.h"
 #include "train/trainer.h"
 
 #include <inttypes.h>
@@ -7,41 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct tensor_list {
-    weft_fragment *fragments;
-    char (*names)[WEFT_PARAM_NAME + 16];
-    int64_t count;
-} tensor_list;
-
-static void list_free(tensor_list *l) {
-    free(l->fragments);
-    free(l->names);
-}
-
-/* Parameters and both moments of every row. All ranks hold all of them: when saving, rank r passes the rows
- * whose number is r modulo the ranks, so that each is written once and the work is shared. */
-static weft_status list_tensors(const weft_trainer *t, bool share, tensor_list *out) {
-    const weft_params *p = &t->model.table;
-    const char *const kinds[] = {"param", "adam_m", "adam_v"};
-    weft_real *const flats[] = {t->params, t->adam_m, t->adam_v};
-    *out = (tensor_list){.fragments = calloc((size_t)(3 * p->count), sizeof *out->fragments),
-                         .names = calloc((size_t)(3 * p->count), sizeof *out->names)};
-    if (!out->fragments || !out->names) {
-        list_free(out);
-        WEFT_FAIL(WEFT_ENOMEM, "no memory to list %lld tensors", (long long)p->count);
-    }
-    for (int k = 0; k < 3; k++)
-        for (int64_t i = 0; i < p->count; i++) {
-            const weft_param *row = &p->rows[i];
-            if (share && i % t->world.size != t->world.rank) continue;
-            weft_fragment *f = &out->fragments[out->count];
-            char *name = out->names[out->count++];
-            snprintf(name, sizeof *out->names, "%s/%s", kinds[k], row->name);
-            *f = (weft_fragment){
-                .name = name, .dtype = WEFT_REAL_DTYPE, .ndim = row->ndim, .data = flats[k] + row->offset};
-            for (int d = 0; d < row->ndim; d++) f->shape[d] = f->extent[d] = row->shape[d];
-        }
-    return WEFT_OK;
+/* All ranks hold all rows: when saving, rank r passes those whose number is r modulo the ranks, so that each
+ * is written once and the work is shared. */
+static weft_status list_tensors(const weft_trainer *t, bool share, weft_fragment_list *out) {
+    weft_real *const flats[WEFT_FRAGMENT_KINDS] = {t->params, t->adam_m, t->adam_v};
+    return weft_fragments_make(out, &t->model.table, flats, WEFT_FRAGMENT_KINDS, share ? t->world.rank : 0,
+                               share ? t->world.size : 1);
 }
 
 weft_status weft_trainer_save(weft_trainer *t, const weft_loader *loader, const char *run) {
@@ -58,12 +30,12 @@ weft_status weft_trainer_save(weft_trainer *t, const weft_loader *loader, const 
                                  .keep_every = c->checkpoint.keep_every,
                                  .compress = c->checkpoint.compress,
                                  .tokenizer_model = *tokenizer ? tokenizer : NULL};
-    tensor_list list = {0};
+    weft_fragment_list list = {0};
     weft_status st = state.config_yaml ? list_tensors(t, true, &list)
                                        : weft_fail(WEFT_ENOMEM, "no memory for the configuration's text");
     st = weft_world_agree(st);
     if (st == WEFT_OK) st = weft_ckpt_save(&t->world, run, &state, list.fragments, list.count, &options);
-    list_free(&list);
+    weft_fragments_free(&list);
     weft_ckpt_state_free(&state);
     return st;
 }
@@ -150,7 +122,7 @@ static weft_status check_same_run(const weft_trainer *t, const weft_loader *load
 
 weft_status weft_trainer_load(weft_trainer *t, const weft_loader *loader, const char *path) {
     weft_ckpt_state state = {0};
-    tensor_list list = {0};
+    weft_fragment_list list = {0};
     weft_status st = weft_ckpt_read_state(&t->world, path, &state);
     if (st != WEFT_OK) return st;
     weft_log_replicated(true);
@@ -164,7 +136,7 @@ weft_status weft_trainer_load(weft_trainer *t, const weft_loader *loader, const 
     t->samples = state.samples;
     t->tokens = state.tokens;
 done:
-    list_free(&list);
+    weft_fragments_free(&list);
     weft_ckpt_state_free(&state);
     return st;
 }
