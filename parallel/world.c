@@ -86,12 +86,6 @@ void weft_world_finalize(void) {
     if (g_world.started) MPI_Finalize();
 }
 
-void weft_world_abort(int exit_code) {
-    if (!g_world.started) exit(exit_code);
-    MPI_Abort(MPI_COMM_WORLD, exit_code);
-    abort();
-}
-
 weft_status weft_world_agree(weft_status mine) {
     int bad = mine != WEFT_OK ? g_world.rank : g_world.size, first = bad;
     if (g_world.size > 1) MPI_Allreduce(&bad, &first, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);

@@ -24,8 +24,6 @@ weft_status weft_world_init(int *argc, char ***argv, weft_world *w); /* collecti
 int weft_world_threads(const weft_world *w);
 const char *weft_world_library(void); /* name and version of the MPI library */
 void weft_world_finalize(void);       /* collective */
-void weft_world_abort(int exit_code)
-    __attribute__((noreturn)); /* ends every rank; for failures that one rank alone saw */
 
 /* Collective. OK when every rank passes OK; otherwise the lowest failing rank's status on the ranks that
  * failed and WEFT_EREMOTE (with no message) on the others. Call it before any collective that one rank alone

@@ -30,7 +30,7 @@ typedef struct session {
     char resume_from[WEFT_PATH_SIZE]; /* "" for a fresh start */
 } session;
 
-static weft_status read_config(session *s, int argc, char **argv) {
+static weft_status read_config(session *s, int argc, char **argv, bool *help) {
     const weft_usage usage = {
         .command = "weft train",
         .positional = "CONFIG.yaml [key=value ...]",
@@ -40,9 +40,8 @@ static weft_status read_config(session *s, int argc, char **argv) {
         .min_positional = 1,
         .max_positional = -1};
     int n = 0;
-    bool help = false;
-    WEFT_TRY(weft_options_parse(&usage, NULL, 0, argc, argv, &n, &help));
-    if (help) return WEFT_ESTOPPED;
+    WEFT_TRY(weft_options_parse(&usage, NULL, 0, argc, argv, &n, help));
+    if (*help) return WEFT_OK;
     WEFT_TRY(weft_config_read(&s->config, argv[1], n - 1, argv + 2));
     const weft_config *c = &s->config;
     if (!*c->run)
@@ -235,13 +234,12 @@ weft_status weft_cmd_train(const weft_world *w, int argc, char **argv) {
     session *s = calloc(1, sizeof *s);
     if (!s) WEFT_FAIL(WEFT_ENOMEM, "no memory");
     weft_log_replicated(true);
-    weft_status st = read_config(s, argc, argv);
-    bool help = st == WEFT_ESTOPPED;
-    if (st == WEFT_OK) st = weft_trainer_open(&s->trainer, &s->config, w, false);
-    bool opened = st == WEFT_OK;
-    if (st == WEFT_OK) st = open_loader(s);
+    bool help = false;
+    weft_status st = read_config(s, argc, argv, &help);
+    if (st == WEFT_OK && !help) st = weft_trainer_open(&s->trainer, &s->config, w, false);
+    bool opened = st == WEFT_OK && !help;
+    if (opened) st = open_loader(s);
     weft_log_replicated(false);
-    if (help) st = WEFT_OK;
     st = weft_world_agree(st);
     if (st != WEFT_OK || help) goto done;
 

@@ -76,7 +76,7 @@ weft_status weft_trainer_open(weft_trainer *t, const weft_config *c, const weft_
     weft_arena_destroy(&t->state);
     st = weft_arena_init(&t->state, "state", state);
     if (st == WEFT_OK) st = weft_device_size(&t->device, act);
-    WEFT_GOTO(st, fail, weft_world_agree(st));
+    if (st != WEFT_OK) goto fail;
     lay_out(t, &t->state);
     return WEFT_OK;
 fail:

@@ -39,9 +39,10 @@ typedef struct weft_trainer {
     uint64_t samples;
 } weft_trainer;
 
-/* Sizes and allocates everything (collective on w). With dry = true nothing is allocated: the arenas only
- * measure, and weft_trainer_bytes tells what a run of this configuration would use on each rank of w. The
- * configuration is kept by reference. Fails with WEFT_EINPUT when the batch does not divide over the ranks.
+/* Sizes and allocates everything. Not collective: the ranks agree on the status afterwards. With dry = true
+ * nothing is allocated: the arenas only measure, and weft_trainer_bytes tells what a run of this
+ * configuration would use on each rank of w. The configuration is kept by reference. Fails with WEFT_EINPUT
+ * when the batch does not divide over the ranks.
  */
 weft_status weft_trainer_open(weft_trainer *t, const weft_config *c, const weft_world *w, bool dry);
 void weft_trainer_close(weft_trainer *t);
