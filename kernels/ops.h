@@ -21,6 +21,7 @@
 #define WEFT_OPS_H
 
 #include "runtime/device.h"
+#include "runtime/exact.h"
 
 /* Depthwise causal convolution with SiLU (Gu and Dao, arXiv 2312.00752, section 3.4; Jamba's mixer step 2).
  *   c[t,e] = bias[e] + sum_{j<K} w[e,j] * x[t-(K-1)+j, e];  y = c * sigmoid(c)
@@ -59,16 +60,33 @@ typedef struct weft_scan {
     int64_t pos0;
     const weft_real *h0; /* [B,E,N] state before row 0, or NULL: zeros */
     weft_act *y;         /* forward out, backward in: [B*T,E] before the gate */
-    weft_act *out;       /* forward: [B*T,E] */
+    weft_act *out;     /* forward: [B*T,E]; y and out NULL: only hT and sigma are wanted (z, Cm, D unused) */
     weft_real *states; /* forward out, backward in: weft_scan_states_size() elements, or NULL in forward: not
                           saved */
     weft_real *hT;     /* forward: [B,E,N] state after the last row, or NULL; may be h0 */
+    weft_real *sigma; /* forward: [B,E] sum of delta over the rows, +infinity where a document starts in them,
+                         or NULL: hT depends on h0 as exp(A sigma) h0 */
     const weft_act *dout;              /* backward */
     const weft_real *dhT;              /* backward: [B,E,N] gradient of hT, or NULL: zeros */
     weft_act *du, *ddt, *dz, *dB, *dC; /* backward: assigned */
     weft_real *ddt_bias, *dA_log, *dD; /* backward: added */
     weft_real *dh0;                    /* backward: [B,E,N] assigned, or NULL */
 } weft_scan;
+
+/* The state carried over the chunks of a sequence under context parallelism (sequence = 2*cp zig-zag chunks;
+ * rank r holds chunks r, in slot 0, and 2*cp-1-r, in slot 1). `parts` holds cp blocks of `stride` elements,
+ * block r: S [B,2,E,N] (slot after b), then sigma [B,2,E].  With P_k = exp(A sigma_k), A = -exp(A_log) (0
+ * where sigma is infinite): forward:  h_0 = 0, h_{k+1} = P_k h_k + S_k;      out[b,slot] = h_k of this rank's
+ * chunks: the state before them reverse:  g_last = 0, g_{k-1} = P_k g_k + S_k;   out = g_k: the gradient of
+ * the state after them (S: hT from zeros in forward, dh0 from zero dhT in reverse). */
+typedef struct weft_carry {
+    int64_t B, E, N;
+    int cp, rank;
+    bool reverse;
+    const weft_real *parts, *A_log; /* [E,N] */
+    int64_t stride;
+    weft_real *out; /* [B,2,E,N] */
+} weft_carry;
 static inline int64_t weft_scan_states_size(int64_t B, int64_t T, int64_t E, int64_t N) {
     return B * ((T + WEFT_SCAN_CHUNK - 1) / WEFT_SCAN_CHUNK) * E * N;
 }
@@ -139,11 +157,12 @@ typedef struct weft_ops {
                           const weft_act *x, const int64_t *offsets, int64_t g, int64_t m_max, int64_t n,
                           int64_t k);
 
-    /* y[m] = table[ids[m]];  dtable[ids[m]] += dy[m], equal ids in order of m. ids in [0,V). */
+    /* A table of the rows first .. first+V of a vocabulary: y[m] = table[ids[m] - first], zeros where that
+     * row is not in the table;  dtable[ids[m] - first] += dy[m] where it is, equal ids in order of m. */
     void (*embedding_fwd)(weft_device *d, weft_act *y, const weft_act *table, const int32_t *ids, int64_t M,
-                          int64_t D);
+                          int64_t D, int64_t first, int64_t V);
     void (*embedding_bwd)(weft_device *d, weft_real *dtable, const weft_act *dy, const int32_t *ids,
-                          int64_t M, int64_t D, int64_t V);
+                          int64_t M, int64_t D, int64_t first, int64_t V);
 
     /* RMSNorm (Zhang and Sennrich, arXiv 1910.07467), with the residual addition before it:
      *   h = x + delta (stored to h; with delta NULL h is x itself and `h` is ignored);
@@ -162,6 +181,10 @@ typedef struct weft_ops {
     void (*conv_bwd)(weft_device *d, const weft_conv *a);
     void (*scan_fwd)(weft_device *d, const weft_scan *a);
     void (*scan_bwd)(weft_device *d, const weft_scan *a);
+    /* dh0 only (from dout, z, dt, dt_bias, A_log, Cm, doc_start, dhT; the rest is not read): the gradient of
+     * the state before row 0, without the states. */
+    void (*scan_bwd_state)(weft_device *d, const weft_scan *a);
+    void (*scan_carry)(weft_device *d, const weft_carry *a);
     void (*attention_fwd)(weft_device *d, const weft_attention *a);
     void (*attention_bwd)(weft_device *d, const weft_attention *a);
 
@@ -197,6 +220,12 @@ typedef struct weft_ops {
      * slot_of[M*k]: place of (m,s) in that order; row_of[M*k]: token m of each place. */
     void (*moe_sort)(weft_device *d, int64_t *offsets, int32_t *slot_of, int32_t *row_of, const int32_t *ids,
                      int64_t M, int64_t k, int64_t X);
+    /* Rows that came from `sources` ranks, source by source and each sorted by expert, put into the order of
+     * experts (within an expert: of sources, then as they came). counts[sources,X]: rows of each;
+     * offsets[X+1]: first place of each expert; row_of[n]: the row at each place;  place_of[n]: the place of
+     * each row. n = sum of counts. */
+    void (*moe_regroup)(weft_device *d, int64_t *offsets, int32_t *row_of, int32_t *place_of,
+                        const int64_t *counts, int64_t sources, int64_t X);
     /* y[i] = x[row_of[i]], i < n. */
     void (*gather_rows)(weft_device *d, weft_act *y, const weft_act *x, const int32_t *row_of, int64_t n,
                         int64_t D);
@@ -218,6 +247,16 @@ typedef struct weft_ops {
     void (*cross_entropy)(weft_device *d, weft_real *loss, weft_act *logits, const int32_t *targets,
                           int64_t M, int64_t V, weft_real scale, bool with_grad);
 
+    /* The same over a vocabulary cut into `parts` (tensor parallelism). partial: logits of the words first ..
+     * first+V; part[m] = (maximum, sum of exp(logit - maximum), logit of the target, or 0 when it is not
+     * among them); V may be 0: (-infinity, 0, 0). merge: all_parts [parts,M,3]; loss as above; with
+     * with_grad, logits are replaced by their gradient. */
+    void (*cross_entropy_partial)(weft_device *d, weft_real *part, const weft_act *logits,
+                                  const int32_t *targets, int64_t M, int64_t first, int64_t V);
+    void (*cross_entropy_merge)(weft_device *d, weft_real *loss, weft_act *logits, const weft_real *all_parts,
+                                int64_t parts, const int32_t *targets, int64_t M, int64_t first, int64_t V,
+                                weft_real scale, bool with_grad);
+
     /* y = a + b (y may be a or b);  y += alpha*x. Flat arrays of n. */
     void (*add)(weft_device *d, weft_act *y, const weft_act *a, const weft_act *b, int64_t n);
     void (*axpy)(weft_device *d, weft_act *y, weft_real alpha, const weft_act *x, int64_t n);
@@ -226,8 +265,11 @@ typedef struct weft_ops {
     /* Rows with strides: y[m] = x[m]. */
     void (*copy_rows)(weft_device *d, weft_act *y, int64_t ldy, const weft_act *x, int64_t ldx, int64_t M,
                       int64_t D);
-    /* *out = sum x^2 in double, blocks in fixed order. The first for weft_real arrays (gradients). */
-    void (*sumsq)(weft_device *d, double *out, const weft_real *x, int64_t n);
+    /* sum += x^2 over blocks of WEFT_SUM_BLOCK elements: each block's sum in double in fixed order, the
+     * blocks' sums added exactly (runtime/exact.h), so that an array cut at multiples of a block, and summed
+     * by ranks in any order, gives the same bits. For weft_real arrays (gradients). */
+    void (*sumsq)(weft_device *d, weft_exact *sum, const weft_real *x, int64_t n);
+    /* *out = sum x^2 in double, blocks in fixed order. */
     void (*sumsq_act)(weft_device *d, double *out, const weft_act *x, int64_t n);
     /* y += x for weft_real arrays (the tree of gradient sums). */
     void (*add_real)(weft_device *d, weft_real *y, const weft_real *x, int64_t n);

@@ -26,7 +26,7 @@ static weft_param in_layer(int64_t layer, const char *name, int ndim, const int6
 weft_param weft_param_matrix(int64_t layer, const char *name, int64_t rows, int64_t cols, int split_dim,
                              double scale) {
     weft_param p = in_layer(layer, name, 2, (int64_t[]){rows, cols}, WEFT_INIT_NORMAL, scale);
-    if (split_dim >= 0) p.split = WEFT_SHARD, p.split_axis = WEFT_AXIS_TP, p.split_dim = split_dim;
+    if (split_dim >= 0) p.split = WEFT_SHARD, p.split_dim = split_dim;
     return p;
 }
 

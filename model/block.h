@@ -2,13 +2,22 @@
  * MLP or mixture of experts. A layer of Jamba is a mixer block and a feed-forward block.
  *
  * Each kind is one file: it declares its parameters, runs forward, saving on the device's arena what backward
- * needs, and runs backward. There is no autograd; buffers have names. */
+ * needs, and runs backward. There is no autograd; buffers have names.
+ *
+ * Layout of the tokens of a microbatch over the ranks that share it (cp x tp): each of the B sequences is cut
+ * into zig-zag chunks over cp (parallel/mesh.h); a rank's M = B*T tokens lie as [sequence][chunk
+ * slot][token]. The rows of the residual stream are split over tp besides: member r holds the `rows` = M/tp
+ * rows from r*rows on. A block gathers them, works on its slice of the parameters, and scatters the sum
+ * (parallel/moves.h). */
 #ifndef WEFT_BLOCK_H
 #define WEFT_BLOCK_H
 
 #include "model/config.h"
 #include "model/params.h"
 #include "ops.h"
+#include "parallel/moves.h"
+
+#include <stdio.h>
 
 typedef struct weft_block weft_block;
 typedef struct weft_pass weft_pass;
@@ -25,10 +34,12 @@ typedef struct weft_block_kind {
     const char *norm; /* name of the norm before it: "input_layernorm" */
     /* Adds this block's rows to the table and remembers where they lie. */
     void (*declare)(weft_block *b, const weft_model_config *c, weft_params *p);
-    /* out [M,D] = f(x), x [M,D] normalised. With s->training, pushes what backward needs onto s->dev->act and
-     * leaves it there; otherwise leaves nothing. out NULL: recomputation, only what is saved is wanted. */
+    /* out [rows,D] = f(x), x [rows,D] normalised. With s->training, pushes what backward needs onto
+     * s->dev->act and leaves it there (nothing else), otherwise leaves nothing. out NULL: recomputation, only
+     * what is saved is wanted. Collective. */
     void (*forward)(weft_block *b, weft_pass *s, weft_act *out, const weft_act *x);
-    /* dx [M,D] = (df/dx)^T dout, assigned; parameter gradients are added. Reads what forward saved. */
+    /* dx [rows,D] = (df/dx)^T dout, assigned; parameter gradients are added. Reads what forward saved.
+     * Collective. */
     void (*backward)(weft_block *b, weft_pass *s, weft_act *dx, const weft_act *dout, const weft_act *x);
     /* Pushes an empty cache for `capacity` tokens onto `a`. NULL: needs none. */
     void (*cache)(const weft_block *b, weft_block_cache *cache, weft_arena *a, int64_t capacity,
@@ -43,15 +54,21 @@ extern const weft_block_kind weft_block_attention, weft_block_mamba, weft_block_
 /* What a pass over a microbatch needs. */
 struct weft_pass {
     weft_device *dev;
-    const weft_real *params;  /* flat */
-    weft_real *grads;         /* flat; NULL in a forward-only pass */
-    int64_t B, T, M;          /* sequences, tokens each, B*T */
-    const int32_t *doc_start; /* [M] or NULL: see ops.h */
+    weft_comm *comm;   /* never NULL */
+    weft_store *store; /* parameters and gradients */
+    int64_t B, T, M;   /* sequences, tokens of each that this rank holds, B*T */
+    int64_t C, L;      /* chunks of a sequence on this rank (2 with cp, else 1), tokens of each: T = C*L */
+    int64_t rows;      /* of the residual stream on this rank: M / tp */
+    const int32_t
+        *doc_start; /* [M] position in the sequence of the first token of the token's document, or NULL */
+    const int32_t *doc_local; /* [M] the same counted from the chunk's first token: negative where the
+                                 document began before it. doc_start itself without cp */
     int64_t pos0;             /* position of the first token (decoding) */
     bool training;
     bool recomputing;         /* the forward pass of a block is run again: statistics are not */
     weft_block_cache *caches; /* one a block, or NULL */
-    /* Router statistics of the MoE blocks, in order: counts [L,k,X], prob_sum [L,X], lse2 [L]. */
+    /* Router statistics of the MoE blocks, in order: counts [L,k,X], prob_sum [L,X], lse2 [L]; of this rank's
+     * rows until the model sums them over cp x tp. */
     int64_t *moe_counts;
     weft_real *moe_prob_sum, *moe_lse2;
     weft_real *moe_dprob; /* [X] gradient of the load-balance loss by every row of p */
@@ -61,29 +78,53 @@ struct weft_pass {
 struct weft_block {
     const weft_block_kind *kind;
     const weft_model_config *config;
-    const weft_params *table;
-    int64_t layer, index; /* layer number; number among all blocks */
-    int64_t moe_index;    /* number among the MoE blocks */
+    const weft_params *table; /* knows the mesh */
+    char name[48];            /* "layers.3.mamba": for the ledger */
+    int64_t layer, index;     /* layer number; number among all blocks */
+    int64_t moe_index;        /* number among the MoE blocks */
     bool recompute;
     int64_t norm;    /* row of the norm's weight */
     int64_t row[16]; /* rows of the parameters, by the kind's own enum */
     void *saved[16]; /* buffers on the arena between forward and backward, by the kind's own enum */
-    /* of the model */
-    weft_act *h, *y,
-        *delta; /* residual stream before the block, normalised; the block's output (activation loss) */
+    /* of the model: this rank's rows of the residual stream before the block, of it normalised, and of the
+     * block's output (activation loss) */
+    weft_act *h, *y, *delta;
     weft_real *rstd;
     size_t mark; /* the arena's top before the block's first buffer */
 };
 
-/* Parameters and gradients of row i. */
-static inline const weft_act *weft_weight(const weft_block *b, const weft_pass *s, int i) {
-    return s->params + b->table->rows[b->row[i]].offset;
-}
+/* This rank's slice of row i, and its gradient (NULL in a forward-only pass). */
 static inline const weft_real *weft_weight_real(const weft_block *b, const weft_pass *s, int i) {
-    return s->params + b->table->rows[b->row[i]].offset;
+    const weft_param *r = &b->table->rows[b->row[i]];
+    return weft_store_weights(s->store, r->bucket) + r->offset;
+}
+static inline const weft_act *weft_weight(const weft_block *b, const weft_pass *s, int i) {
+    return weft_weight_real(b, s, i);
 }
 static inline weft_real *weft_grad(const weft_block *b, const weft_pass *s, int i) {
-    return s->grads ? s->grads + b->table->rows[b->row[i]].offset : NULL;
+    const weft_param *r = &b->table->rows[b->row[i]];
+    weft_real *grads = weft_store_grads(s->store, r->bucket);
+    return grads ? grads + r->offset : NULL;
+}
+/* Size of a mesh axis, and this rank's place on it. */
+static inline int weft_axis_size(const weft_pass *s, weft_axis a) {
+    return s->comm->mesh.size[a];
+}
+static inline int weft_axis_index(const weft_pass *s, weft_axis a) {
+    return s->comm->mesh.index[a];
+}
+/* What the ledger calls one of a block's moves: weft_label(b, "x_proj").text is "layers.3.mamba.x_proj". */
+typedef struct weft_name {
+    char text[64];
+} weft_name;
+static inline weft_name weft_label(const weft_block *b, const char *suffix) {
+    weft_name name;
+    snprintf(name.text, sizeof name.text, "%s.%s", b->name, suffix);
+    return name;
+}
+/* Position in its sequence of the first token of chunk slot c. */
+static inline int64_t weft_chunk_start(const weft_pass *s, int64_t c) {
+    return weft_chunk_of(weft_axis_size(s, WEFT_AXIS_CP), weft_axis_index(s, WEFT_AXIS_CP), (int)c) * s->L;
 }
 
 static inline weft_act *weft_push_act(const weft_pass *s, int64_t n) {

@@ -3,6 +3,8 @@
 #ifndef WEFT_CONFIG_H
 #define WEFT_CONFIG_H
 
+#include "parallel/mesh.h"
+#include "parallel/store.h"
 #include "runtime/status.h"
 
 #include <stdbool.h>
@@ -85,6 +87,12 @@ typedef struct weft_config {
         int64_t warmup;      /* steps */
         int64_t decay_steps; /* WSD: length of the final decay; 0: a tenth of train.steps */
     } optim;
+    struct {
+        weft_mesh_sizes sizes; /* 0: auto */
+        weft_reshard reshard;
+        bool prefetch;  /* the next layer's weights are gathered while this one computes */
+        double timeout; /* seconds that a collective may take; 0: any */
+    } mesh;
     struct {
         int64_t every, keep, keep_every; /* steps; newest K; every Nth kept for ever (0: none) */
         bool compress;                   /* shuffle + zstd-1 on float data */

@@ -23,9 +23,9 @@
         .key = k, .type = WEFT_FIELD_INT, .offset = AT(int64_t, m), .preset = d, .range = r, .unit = u,      \
         .doc = t                                                                                             \
     }
-#define INT_AUTO(k, m, r, u, t)                                                                              \
+#define INT_AUTO(k, m, d, r, u, t)                                                                           \
     {                                                                                                        \
-        .key = k, .type = WEFT_FIELD_INT, .offset = AT(int64_t, m), .preset = "auto", .range = r,            \
+        .key = k, .type = WEFT_FIELD_INT, .offset = AT(int64_t, m), .preset = d, .range = r,                 \
         .has_auto = true, .unit = u, .doc = t                                                                \
     }
 #define REAL(k, m, d, r, u, t)                                                                               \
@@ -53,11 +53,15 @@ static const char *const recomputes[] = {[WEFT_RECOMPUTE_NONE] = "none",
                                          [WEFT_RECOMPUTE_FFN] = "ffn",
                                          [WEFT_RECOMPUTE_ALL] = "all",
                                          NULL};
+static const char *const reshards[] = {[WEFT_RESHARD_ALWAYS] = "always",
+                                       [WEFT_RESHARD_AFTER_BACKWARD] = "after_backward",
+                                       [WEFT_RESHARD_NEVER] = "never",
+                                       NULL};
 static const char *const determinisms[] = {[WEFT_DET_LAYOUT] = "layout", [WEFT_DET_RUN] = "run", NULL};
 /* An enum is read and written as an int. */
 _Static_assert(sizeof(weft_device_kind) == sizeof(int) && sizeof(weft_positions) == sizeof(int) &&
                    sizeof(weft_schedule_kind) == sizeof(int) && sizeof(weft_recompute) == sizeof(int) &&
-                   sizeof(weft_deterministic) == sizeof(int),
+                   sizeof(weft_deterministic) == sizeof(int) && sizeof(weft_reshard) == sizeof(int),
                "enums of the configuration have the size of int");
 
 const weft_section weft_sections[] = {
@@ -72,6 +76,10 @@ const weft_section weft_sections[] = {
     {"optim",
      "AdamW (Loshchilov and Hutter, arXiv 1711.05101) and the learning rate. Norms, biases, A_log and D have "
      "no weight decay."},
+    {"mesh", "How the ranks share the work: dp * fsdp * cp * tp of them, and ep carved out of dp * fsdp * "
+             "cp. It decides memory, traffic and speed; the model that is trained does not depend on it. "
+             "One axis at most can be auto: the ranks that the others leave over (fsdp is 1 where another "
+             "axis is auto too)."},
     {"checkpoint", "When to save, and what to keep."},
     {"log", "The console. metrics.jsonl in the run directory always has every step."},
 };
@@ -101,7 +109,7 @@ const weft_field weft_fields[] = {
         "H: query heads of an attention layer."),
     INT("model.num_key_value_heads", model.num_key_value_heads, "8", FROM_TO(1, 65536), "heads",
         "G: key/value heads; divides the query heads (grouped-query attention)."),
-    INT_AUTO("model.head_dim", model.head_dim, FROM_TO(0, 65536), "features",
+    INT_AUTO("model.head_dim", model.head_dim, "auto", FROM_TO(0, 65536), "features",
              "Width of one attention head; auto is hidden_size / num_attention_heads."),
     INT("model.attn_layer_period", model.attn_layer_period, "8", FROM_TO(0, WEFT_MAX_LAYERS), "layers",
         "Layer i has attention if i % period == offset, otherwise Mamba; 0: no attention layer."),
@@ -139,7 +147,7 @@ const weft_field weft_fields[] = {
         "K: taps of the causal convolution."),
     INT("model.mamba_expand", model.mamba_expand, "2", FROM_TO(1, 64), NULL,
         "Inner width of Mamba as a multiple of hidden_size."),
-    INT_AUTO("model.mamba_dt_rank", model.mamba_dt_rank, FROM_TO(0, 1e7), "features",
+    INT_AUTO("model.mamba_dt_rank", model.mamba_dt_rank, "auto", FROM_TO(0, 1e7), "features",
              "R: rank of the projection that gives the time step; auto is ceil(hidden_size / 16)."),
     BOOL("model.mamba_conv_bias", model.mamba_conv_bias, "true", "The convolution has a bias."),
     BOOL("model.mamba_proj_bias", model.mamba_proj_bias, "false",
@@ -186,9 +194,8 @@ const weft_field weft_fields[] = {
         "The same in tokens: a multiple of seq_len. Of the two keys the one given last counts; 0: "
         "global_batch."),
     INT("train.micro_batch", train.micro_batch, "1", FROM_TO(1, 1e7), "sequences",
-        "Sequences a rank processes at once; the load-balance loss is computed per microbatch, so it does "
-        "not depend "
-        "on the number of ranks."),
+        "Sequences that a rank, or the cp * tp ranks that share them, process at once; the load-balance "
+        "loss is computed per microbatch, so it does not depend on the number of ranks."),
     INT("train.seq_len", train.seq_len, "256", FROM_TO(1, 1e9), "tokens", "T: length of a sequence."),
     CHOICE("train.deterministic", train.deterministic, weft_deterministic, determinisms, "layout",
            "layout: gradients are summed in a fixed tree over the global batch: the same bits on 1, 2, 4 ... "
@@ -220,6 +227,33 @@ const weft_field weft_fields[] = {
         "Steps of linear warm-up from 0; at most train.steps."),
     INT("optim.decay_steps", optim.decay_steps, "0", FROM_TO(0, 1e12), "steps",
         "wsd: length of the final decay; 0: a tenth of train.steps."),
+
+    INT_AUTO("mesh.dp", mesh.sizes.size[WEFT_AXIS_DP], "1", FROM_TO(0, 1e6), "ranks",
+             "Data parallelism over copies of the sharded model (the outer axis of hybrid sharding): each "
+             "trains on a part of the global batch, and only gradients move between them."),
+    INT_AUTO("mesh.fsdp", mesh.sizes.size[WEFT_AXIS_FSDP], "auto", FROM_TO(0, 1e6), "ranks",
+             "Fully sharded data parallelism (ZeRO-3, arXiv 1910.02054): each rank trains on a part of the "
+             "global batch and holds a part of the weights, gradients and optimizer state; the weights of "
+             "a layer are gathered when it is used."),
+    INT_AUTO("mesh.cp", mesh.sizes.size[WEFT_AXIS_CP], "1", FROM_TO(0, 1e6), "ranks",
+             "Context parallelism: ranks that share each sequence, for sequences that are too long for one "
+             "rank; train.seq_len must be a multiple of 2 * cp."),
+    INT_AUTO("mesh.tp", mesh.sizes.size[WEFT_AXIS_TP], "1", FROM_TO(0, 1e6), "ranks",
+             "Tensor parallelism: ranks that share each matrix and the rows of the residual stream; needs "
+             "the fastest links, so keep it within a node. Divides model.num_attention_heads if any."),
+    INT("mesh.ep", mesh.sizes.size[WEFT_AXIS_EP], "1", FROM_TO(1, 1e6), "ranks",
+        "Expert parallelism: ranks that hold different experts and send each other the tokens. Divides dp "
+        "* fsdp * cp; it also divides fsdp * cp, or is a multiple of it; at most model.num_experts."),
+    CHOICE("mesh.reshard", mesh.reshard, weft_reshard, reshards, "always",
+           "When gathered weights are freed. always: after a layer's forward and again after its backward "
+           "pass, the least memory; after_backward: kept from forward to backward, gathered once a "
+           "microbatch; never: kept until the optimizer changes them, gathered once a step."),
+    BOOL("mesh.prefetch", mesh.prefetch, "true",
+         "true: gather the weights of the next layer while this one computes; false: gather them when they "
+         "are needed, and wait."),
+    REAL("mesh.timeout", mesh.timeout, "600", AT_LEAST(0), "seconds",
+         "A collective that takes longer ends the job, with a report of which rank is missing from it; 0: "
+         "never."),
 
     INT("checkpoint.every", checkpoint.every, "500", FROM_TO(0, 1e12), "steps",
         "Save every so many steps, and at the end; 0: only at the end."),

@@ -1,9 +1,17 @@
 /* The whole model: embedding, blocks, final norm, head; one microbatch forward and backward,
- * log-probabilities, and decoding with caches. Nothing here is collective. */
+ * log-probabilities, and decoding with caches. Forward and backward are collective on the communicator's
+ * ranks that share a microbatch (cp x tp), exchange experts' tokens (ep) and shard parameters (fsdp). */
 #ifndef WEFT_MODEL_H
 #define WEFT_MODEL_H
 
 #include "model/block.h"
+
+/* Sees the tensors of a pass as they come: this rank's rows [rows, width] of the tensor `name`. For `weft
+ * parity`. */
+typedef struct weft_watch {
+    void (*see)(void *of, const char *name, const weft_act *x, int64_t rows, int64_t width);
+    void *of;
+} weft_watch;
 
 typedef struct weft_model {
     weft_model_config config;
@@ -11,19 +19,29 @@ typedef struct weft_model {
     weft_block *blocks;
     int64_t block_count, moe_count;
     int64_t embed, final_norm, head; /* rows; head == embed when tied */
+    weft_comm *comm, alone;          /* `alone`: of a model on one rank */
+    weft_store *whole;               /* see weft_model_whole */
+    int units;                       /* of the store: embedding, layers, head */
+    size_t kept_bytes;               /* of the last pass: what forward kept for backward */
+    weft_watch watch;                /* of a pass with gradients */
 } weft_model;
 
-/* Blocks and parameter table of a configuration. `recompute` says which blocks forget their activations and
- * run forward again in backward, `layers` in which layers ("" all, or "0-3,8"). The model keeps its own copy
- * of c and must not be moved afterwards. */
+/* Blocks and parameter table of a configuration, this rank's slices on `comm`'s mesh (NULL: one rank).
+ * `recompute` says which blocks forget their activations and run forward again in backward, `layers` in which
+ * layers ("" all, or "0-3,8"). The model keeps its own copy of c and must not be moved afterwards. Not
+ * collective. */
 weft_status weft_model_build(weft_model *m, const weft_model_config *c, weft_recompute recompute,
-                             const char *layers);
+                             const char *layers, weft_comm *comm);
 void weft_model_free(weft_model *m);
 
+/* A store over whole arrays of table.flat elements: gradients (or NULL) are added. One for each model. */
+weft_store *weft_model_whole(weft_model *m, const weft_real *params, weft_real *grads);
+
 typedef struct weft_microbatch {
-    int64_t B, T;
+    int64_t B, T;                    /* sequences, tokens of each that this rank holds (block.h) */
     const int32_t *tokens, *targets; /* [B*T]; target -1: does not count */
-    const int32_t *doc_start;        /* [B*T] or NULL: see ops.h */
+    const int32_t *doc_start;        /* [B*T] or NULL: see block.h */
+    const int32_t *doc_local;        /* the same, counted within the chunk; ignored without cp */
 } weft_microbatch;
 
 /* What is minimised, over a global batch of n microbatches:
@@ -35,6 +53,7 @@ typedef struct weft_objective {
     int64_t loss_chunk; /* rows of logits that exist at a time */
 } weft_objective;
 
+/* This rank's part: the sums over the ranks that share the microbatch (cp x tp) are the microbatch's. */
 typedef struct weft_loss {
     double ce_sum; /* natural log, over counted targets */
     double aux; /* load balance: X * sum over slots and experts of f * P, over all MoE layers' tokens together
@@ -44,12 +63,13 @@ typedef struct weft_loss {
                    2408.12570, 3.4); 0 when off */
 } weft_loss;
 
-/* Forward and backward; gradients are added to `grads` (flat, as `params`). On a dry device only the arena
- * moves. */
-void weft_model_train(weft_model *m, weft_device *d, const weft_real *params, weft_real *grads,
-                      const weft_microbatch *mb, const weft_objective *o, weft_loss *out);
+/* Forward and backward with the store's weights, gradients into the store, between weft_store_pass_begin and
+ * _end. On a dry device only the arena moves. */
+void weft_model_train(weft_model *m, weft_device *d, weft_store *store, const weft_microbatch *mb,
+                      const weft_objective *o, weft_loss *out);
 
-/* Forward only: loss[m] = -log p(target m | before), natural; 0 where the target is -1. `loss` has B*T
+/* The following are for a model on one rank, with whole arrays of parameters.
+ * Forward only: loss[m] = -log p(target m | before), natural; 0 where the target is -1. `loss` has B*T
  * elements. */
 void weft_model_losses(weft_model *m, weft_device *d, const weft_real *params, const weft_microbatch *mb,
                        int64_t loss_chunk, weft_real *loss);

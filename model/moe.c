@@ -1,29 +1,40 @@
 /* Mixture of SwiGLU experts, dropless (arXiv 2403.19887, section 3.1; router: softmax over all experts, then
- * top-k). p = softmax(x W_r^T);  out = sum over the k largest of p_e * expert_e(x) Tokens are sorted by
- * expert, so that each expert is one matrix product. Split: experts over ep, inside as the MLP. */
+ * top-k). p = softmax(x W_r^T);  out = sum over the k largest of p_e * expert_e(x). Tokens are sorted by
+ * expert, so that each expert is one matrix product.
+ *
+ * Split over tp: the router works on this rank's rows; its choices are gathered with the tokens, and each
+ * expert is cut as the MLP is. Over ep: a rank holds neighbouring experts. Slots sorted by expert are sorted
+ * by rank as well; they go to the ranks of their experts (dispatch), are sorted by expert again there, and
+ * the outputs come back the same way (collect). */
 #include "model/block.h"
 
 #include <stdio.h>
 
-enum { ROW_ROUTER, ROW_GATE, ROW_DOWN }; /* of expert 0; expert j lies j * stride behind */
+enum { ROW_ROUTER, ROW_GATE, ROW_DOWN }; /* of the first expert held; the next one lies a stride behind */
 enum {
-    SAVED_PROBS,
+    SAVED_PROBS, /* of this rank's rows */
     SAVED_LSE,
-    SAVED_IDS,
+    SAVED_IDS, /* of all M tokens, like what follows */
     SAVED_W,
     SAVED_SLOT,
     SAVED_ROW,
-    SAVED_OFFSETS,
-    SAVED_XS,
+    SAVED_OFFSETS, /* of the experts held, in SAVED_XS */
+    SAVED_SENT,    /* ep: rows for each member, and from each; order of the latter as moe_regroup tells it */
+    SAVED_RECEIVED,
+    SAVED_HELD_ROW,
+    SAVED_HELD_PLACE,
+    SAVED_XS, /* inputs of the experts held, then what they compute */
     SAVED_GU,
     SAVED_ACT,
-    SAVED_YS
+    SAVED_YS /* outputs for the slots of the M tokens */
 };
 
 static void declare(weft_block *b, const weft_model_config *c, weft_params *p) {
     int64_t D = c->hidden_size, F = c->intermediate_size, X = c->num_experts;
     static const char *const parts[] = {"gate_proj", "up_proj", "down_proj"}, *const gguf[] = {"gate", "up",
                                                                                                "down"};
+    weft_part held = weft_part_of(X, p->mesh.size[WEFT_AXIS_EP], p->mesh.index[WEFT_AXIS_EP]);
+    int64_t first = held.count ? held.start : 0; /* a rank without experts never reads the row */
     weft_param router = weft_param_matrix(b->layer, "feed_forward.router", X, D, -1, c->initializer_range);
     snprintf(router.gguf_name, sizeof router.gguf_name, "blk.%lld.ffn_gate_inp.weight", (long long)b->layer);
     b->row[ROW_ROUTER] = weft_params_add(p, &router, false);
@@ -37,96 +48,287 @@ static void declare(weft_block *b, const weft_model_config *c, weft_params *p) {
             row.expert = j;
             snprintf(row.gguf_name, sizeof row.gguf_name, "blk.%lld.ffn_%s_exps.weight", (long long)b->layer,
                      gguf[i]);
-            int64_t at = weft_params_add(p, &row, j > 0 || i > 0); /* no gaps: the experts' stride is 3*F*D */
-            if (j == 0 && i == 0) b->row[ROW_GATE] = at;
-            if (j == 0 && i == 2) b->row[ROW_DOWN] = at;
+            int64_t at = weft_params_add(p, &row, j > 0 || i > 0); /* no gaps: the stride is 3*F*D */
+            if (j == first && i == 0) b->row[ROW_GATE] = at;
+            if (j == first && i == 2) b->row[ROW_DOWN] = at;
         }
     }
 }
 
-static weft_router router_problem(weft_block *b, weft_pass *s) {
+typedef struct dims {
+    int64_t D, F, X, k; /* F: this rank's part of an expert's inner width */
+    int64_t slots;      /* M*k */
+    int64_t stride;     /* elements from an expert to the next */
+    int64_t own;        /* first of this rank's rows among the M tokens */
+    int ep;
+    weft_part held; /* experts on this rank */
+    int64_t rows;   /* that they work on: rows_held */
+} dims;
+
+static dims dims_of(const weft_block *b, const weft_pass *s) {
     const weft_model_config *c = b->config;
-    return (weft_router){.M = s->M,
-                         .X = c->num_experts,
-                         .k = c->num_experts_per_tok,
-                         .normalise = c->norm_topk_prob,
-                         .probs = b->saved[SAVED_PROBS],
-                         .lse = b->saved[SAVED_LSE],
-                         .ids = b->saved[SAVED_IDS],
-                         .w = b->saved[SAVED_W]};
+    dims n = {.D = c->hidden_size,
+              .F = b->table->rows[b->row[ROW_GATE]].extent[0],
+              .X = c->num_experts,
+              .k = c->num_experts_per_tok,
+              .own = weft_axis_index(s, WEFT_AXIS_TP) * s->rows,
+              .ep = weft_axis_size(s, WEFT_AXIS_EP)};
+    n.slots = s->M * n.k;
+    n.stride = 3 * n.F * n.D;
+    n.held = weft_part_of(n.X, n.ep, weft_axis_index(s, WEFT_AXIS_EP));
+    return n;
 }
 
-static void forward(weft_block *b, weft_pass *s, weft_act *out, const weft_act *x) {
-    const weft_model_config *c = b->config;
-    int64_t D = c->hidden_size, F = c->intermediate_size, X = c->num_experts, k = c->num_experts_per_tok,
-            S = s->M * k;
-    int64_t stride = 3 * F * D;
+static int32_t *push_i32(weft_pass *s, int64_t n) {
+    return weft_arena_push(&s->dev->act, (size_t)n * sizeof(int32_t));
+}
+static int64_t *push_i64(weft_pass *s, int64_t n) {
+    return weft_arena_push(&s->dev->act, (size_t)n * sizeof(int64_t));
+}
+
+/* ---- router ------------------------------------------------------------------------------------------ */
+
+static weft_router router_problem(weft_block *b, weft_pass *s, const dims *n) {
+    return (weft_router){.M = s->rows,
+                         .X = n->X,
+                         .k = n->k,
+                         .normalise = b->config->norm_topk_prob,
+                         .probs = b->saved[SAVED_PROBS],
+                         .lse = b->saved[SAVED_LSE],
+                         .ids = (int32_t *)b->saved[SAVED_IDS] + n->own * n->k,
+                         .w = (weft_real *)b->saved[SAVED_W] + n->own * n->k};
+}
+
+/* Chooses experts for this rank's rows, and sorts all tokens' choices. Leaves what it saves. */
+static void route(weft_block *b, weft_pass *s, const dims *n, const weft_act *x) {
     weft_device *dev = s->dev;
     const weft_ops *ops = dev->ops;
-    size_t mark = weft_arena_mark(&dev->act);
-    b->saved[SAVED_PROBS] = weft_push_real(s, s->M * X);
-    b->saved[SAVED_LSE] = weft_push_real(s, s->M);
-    b->saved[SAVED_W] = weft_push_real(s, S);
-    int32_t *ids = b->saved[SAVED_IDS] = weft_arena_push(&dev->act, (size_t)S * sizeof *ids);
-    int32_t *slot_of = b->saved[SAVED_SLOT] = weft_arena_push(&dev->act, (size_t)S * sizeof *slot_of);
-    int32_t *row_of = b->saved[SAVED_ROW] = weft_arena_push(&dev->act, (size_t)S * sizeof *row_of);
-    int64_t *offsets = b->saved[SAVED_OFFSETS] =
-        weft_arena_push(&dev->act, (size_t)(X + 1) * sizeof *offsets);
-    weft_act *xs = b->saved[SAVED_XS] = weft_push_act(s, S * D);
-    weft_act *gu = b->saved[SAVED_GU] = weft_push_act(s, S * 2 * F);
-    weft_act *act = b->saved[SAVED_ACT] = weft_push_act(s, S * F);
-    weft_act *ys = b->saved[SAVED_YS] = weft_push_act(s, S * D);
-    size_t scratch = weft_arena_mark(&dev->act);
-    weft_act *logits = weft_push_act(s, s->M * X);
+    int64_t own = s->rows * n->k;
+    b->saved[SAVED_PROBS] = weft_push_real(s, s->rows * n->X);
+    b->saved[SAVED_LSE] = weft_push_real(s, s->rows);
+    weft_real *w = b->saved[SAVED_W] = weft_push_real(s, n->slots);
+    int32_t *ids = b->saved[SAVED_IDS] = push_i32(s, n->slots);
+    int32_t *slot_of = b->saved[SAVED_SLOT] = push_i32(s, n->slots);
+    int32_t *row_of = b->saved[SAVED_ROW] = push_i32(s, n->slots);
+    int64_t *offsets = b->saved[SAVED_OFFSETS] = push_i64(s, n->X + 1);
+    size_t kept = weft_arena_mark(&dev->act);
+    weft_act *logits = weft_push_act(s, s->rows * n->X);
 
-    ops->linear_fwd(dev, logits, X, x, D, weft_weight(b, s, ROW_ROUTER), NULL, s->M, X, D, false);
-    weft_router r = router_problem(b, s);
+    ops->linear_fwd(dev, logits, n->X, x, n->D, weft_weight(b, s, ROW_ROUTER), NULL, s->rows, n->X, n->D,
+                    false);
+    weft_router r = router_problem(b, s, n);
     r.logits = logits;
     ops->router_fwd(dev, &r);
     if (s->training && !s->recomputing)
-        ops->router_stats(dev, s->moe_counts + b->moe_index * k * X, s->moe_prob_sum + b->moe_index * X,
-                          s->moe_lse2 + b->moe_index, &r);
-    ops->moe_sort(dev, offsets, slot_of, row_of, ids, s->M, k, X);
-    ops->gather_rows(dev, xs, x, row_of, S, D);
-    ops->grouped_fwd(dev, gu, xs, weft_weight(b, s, ROW_GATE), stride, offsets, X, S, 2 * F, D);
-    ops->swiglu_fwd(dev, act, gu, S, F);
-    ops->grouped_fwd(dev, ys, act, weft_weight(b, s, ROW_DOWN), stride, offsets, X, S, D, F);
-    if (out) ops->moe_combine(dev, out, ys, r.w, slot_of, s->M, k, D);
-    weft_arena_release(&dev->act, s->training ? scratch : mark);
+        ops->router_stats(dev, s->moe_counts + b->moe_index * n->k * n->X,
+                          s->moe_prob_sum + b->moe_index * n->X, s->moe_lse2 + b->moe_index, &r);
+    weft_arena_release(&dev->act, kept);
+    weft_all_gather(s->comm, WEFT_GROUP_TP, weft_label(b, "ids").text, ids, own * (int64_t)sizeof *ids);
+    weft_all_gather(s->comm, WEFT_GROUP_TP, weft_label(b, "w").text, w, own * (int64_t)sizeof *w);
+    ops->moe_sort(dev, offsets, slot_of, row_of, ids, s->M, n->k, n->X);
 }
 
-static void backward(weft_block *b, weft_pass *s, weft_act *dx, const weft_act *dout, const weft_act *x) {
-    const weft_model_config *c = b->config;
-    int64_t D = c->hidden_size, F = c->intermediate_size, X = c->num_experts, k = c->num_experts_per_tok,
-            S = s->M * k;
-    int64_t stride = 3 * F * D;
+/* dw [M,k] is partial over tp. Adds to dx [rows,D]. */
+static void route_backward(weft_block *b, weft_pass *s, const dims *n, weft_act *dx, weft_real *dw,
+                           const weft_act *x) {
     weft_device *dev = s->dev;
     const weft_ops *ops = dev->ops;
-    const int64_t *offsets = b->saved[SAVED_OFFSETS];
-    const int32_t *slot_of = b->saved[SAVED_SLOT];
-    weft_act *gu = b->saved[SAVED_GU], *ys = b->saved[SAVED_YS], *xs = b->saved[SAVED_XS];
     size_t mark = weft_arena_mark(&dev->act);
-    weft_act *dact = weft_push_act(s, S * F), *dlogits = weft_push_act(s, s->M * X);
-    weft_real *dw = weft_push_real(s, S);
-
-    ops->moe_combine_bwd(dev, ys, dw, dout, ys, b->saved[SAVED_W], slot_of, s->M, k,
-                         D); /* ys becomes its gradient */
-    ops->grouped_wgrad(dev, weft_grad(b, s, ROW_DOWN), stride, ys, b->saved[SAVED_ACT], offsets, X, S, D, F);
-    ops->grouped_dgrad(dev, dact, ys, weft_weight(b, s, ROW_DOWN), stride, offsets, X, S, D, F);
-    ops->swiglu_bwd(dev, gu, dact, gu, S, F);
-    ops->grouped_wgrad(dev, weft_grad(b, s, ROW_GATE), stride, gu, xs, offsets, X, S, 2 * F, D);
-    ops->grouped_dgrad(dev, xs, gu, weft_weight(b, s, ROW_GATE), stride, offsets, X, S, 2 * F,
-                       D); /* and xs its own */
-    ops->gather_rows_bwd(dev, dx, xs, slot_of, s->M, k, D, false);
-
-    weft_router r = router_problem(b, s);
-    r.dw = dw;
+    weft_act *dlogits = weft_push_act(s, s->rows * n->X);
+    weft_router r = router_problem(b, s, n);
+    weft_real *own_dw = dw + n->own * n->k;
+    weft_reduce_scatter(s->comm, WEFT_GROUP_TP, weft_label(b, "dw").text, own_dw, dw, s->rows * n->k,
+                        &dev->act);
+    r.dw = own_dw;
     r.dprob = s->moe_dprob;
     r.dlse2 = s->moe_dlse2;
     r.dlogits = dlogits;
     ops->router_bwd(dev, &r);
-    ops->linear_wgrad(dev, weft_grad(b, s, ROW_ROUTER), NULL, dlogits, X, x, D, s->M, X, D);
-    ops->linear_dgrad(dev, dx, D, dlogits, X, weft_weight(b, s, ROW_ROUTER), s->M, X, D, true);
+    ops->linear_wgrad(dev, weft_grad(b, s, ROW_ROUTER), NULL, dlogits, n->X, x, n->D, s->rows, n->X, n->D);
+    ops->linear_dgrad(dev, dx, n->D, dlogits, n->X, weft_weight(b, s, ROW_ROUTER), s->rows, n->X, n->D, true);
+    weft_arena_release(&dev->act, mark);
+}
+
+/* ---- ep: tokens to their experts, and back ----------------------------------------------------------- */
+
+/* Rows that this rank's experts work on. Known once counts are exchanged; a dry device, whose arena is
+ * measured, takes the most that the ep group can send: each token chooses an expert at most once. */
+static int64_t rows_held(const weft_block *b, const weft_pass *s, const dims *n) {
+    const int64_t *received = b->saved[SAVED_RECEIVED];
+    int64_t rows = 0;
+    if (n->ep == 1) return n->slots;
+    if (s->dev->dry) return n->ep * s->M * (n->k < n->held.count ? n->k : n->held.count);
+    for (int e = 0; e < n->ep; e++) rows += received[e];
+    return rows;
+}
+
+/* counts[X] of the slots sorted by expert; of them, experts and rows of each member. */
+static void count_slots(const dims *n, const int64_t *offsets, int64_t *counts, int64_t *experts,
+                        int64_t *rows) {
+    for (int64_t j = 0; j < n->X; j++) counts[j] = offsets[j + 1] - offsets[j];
+    for (int e = 0; e < n->ep; e++) {
+        weft_part part = weft_part_of(n->X, n->ep, e);
+        experts[e] = part.count;
+        rows[e] = offsets[part.start + part.count] - offsets[part.start];
+    }
+}
+
+/* Tells each member of the ep group how many rows its experts get from here, and works out the order of what
+ * arrives. The host reads these numbers. From here on the saved offsets are those of the experts held. */
+static void exchange_counts(weft_block *b, weft_pass *s, const dims *n) {
+    weft_device *dev = s->dev;
+    const int64_t *slot_offsets = b->saved[SAVED_OFFSETS];
+    int64_t held = n->held.count;
+    int64_t *sent = b->saved[SAVED_SENT] = push_i64(s, n->ep);
+    int64_t *received = b->saved[SAVED_RECEIVED] = push_i64(s, n->ep);
+    int64_t *offsets = b->saved[SAVED_OFFSETS] = push_i64(s, held + 1);
+    int64_t *arrived = push_i64(s, n->ep * held); /* [ep, held] */
+    size_t kept = weft_arena_mark(&dev->act);
+    int64_t *counts = push_i64(s, n->X), *theirs = push_i64(s, n->ep), *mine = push_i64(s, n->ep);
+    int members = dev->dry ? 0 : n->ep; /* a dry device has no numbers */
+
+    if (members) count_slots(n, slot_offsets, counts, theirs, sent);
+    for (int e = 0; e < members; e++) mine[e] = held;
+    weft_all_to_all(s->comm, WEFT_GROUP_EP, weft_label(b, "counts").text, arrived, mine, counts, theirs,
+                    sizeof *counts, n->X);
+    for (int e = 0; e < members; e++) {
+        received[e] = 0;
+        for (int64_t j = 0; j < held; j++) received[e] += arrived[e * held + j];
+    }
+    weft_arena_release(&dev->act, kept);
+    int64_t rows = rows_held(b, s, n);
+    int32_t *row_of = b->saved[SAVED_HELD_ROW] = push_i32(s, rows);
+    int32_t *place_of = b->saved[SAVED_HELD_PLACE] = push_i32(s, rows);
+    dev->ops->moe_regroup(dev, offsets, row_of, place_of, arrived, n->ep, held);
+}
+
+/* held [rows,D], in the order of this rank's experts, from every member's slots [M*k,D]. */
+static void dispatch(weft_block *b, weft_pass *s, const dims *n, const char *suffix, weft_act *held,
+                     const weft_act *slots) {
+    weft_device *dev = s->dev;
+    int64_t row_bytes = n->D * (int64_t)weft_dtype_size(dev->act_dtype);
+    size_t mark = weft_arena_mark(&dev->act);
+    weft_act *arrived = weft_push_act(s, n->rows * n->D);
+    weft_all_to_all(s->comm, WEFT_GROUP_EP, weft_label(b, suffix).text, arrived, b->saved[SAVED_RECEIVED],
+                    slots, b->saved[SAVED_SENT], row_bytes, n->slots);
+    dev->ops->gather_rows(dev, held, arrived, b->saved[SAVED_HELD_ROW], n->rows, n->D);
+    weft_arena_release(&dev->act, mark);
+}
+
+/* The way back, which is also the dual of dispatch. */
+static void collect(weft_block *b, weft_pass *s, const dims *n, const char *suffix, weft_act *slots,
+                    const weft_act *held) {
+    weft_device *dev = s->dev;
+    int64_t row_bytes = n->D * (int64_t)weft_dtype_size(dev->act_dtype);
+    size_t mark = weft_arena_mark(&dev->act);
+    weft_act *leaving = weft_push_act(s, n->rows * n->D);
+    dev->ops->gather_rows(dev, leaving, held, b->saved[SAVED_HELD_PLACE], n->rows, n->D);
+    weft_all_to_all(s->comm, WEFT_GROUP_EP, weft_label(b, suffix).text, slots, b->saved[SAVED_SENT], leaving,
+                    b->saved[SAVED_RECEIVED], row_bytes, n->slots);
+    weft_arena_release(&dev->act, mark);
+}
+
+/* xs <- the rows of x that this rank's experts work on. */
+static void fetch_inputs(weft_block *b, weft_pass *s, const dims *n, weft_act *xs, const weft_act *x) {
+    weft_device *dev = s->dev;
+    size_t mark = weft_arena_mark(&dev->act);
+    weft_act *slots = n->ep > 1 ? weft_push_act(s, n->slots * n->D) : xs;
+    size_t kept = weft_arena_mark(&dev->act);
+    const weft_act *all_x = weft_gather_tokens(s->comm, dev, weft_label(b, "x").text, x, s->rows, n->D);
+    dev->ops->gather_rows(dev, slots, all_x, b->saved[SAVED_ROW], n->slots, n->D);
+    weft_arena_release(&dev->act, kept);
+    if (n->ep > 1) dispatch(b, s, n, "dispatch", xs, slots);
+    weft_arena_release(&dev->act, mark);
+}
+
+/* ---- experts ----------------------------------------------------------------------------------------- */
+
+/* ys [M*k,D], partial over tp: the experts' outputs for the slots. */
+static void experts(weft_block *b, weft_pass *s, const dims *n, weft_act *ys) {
+    weft_device *dev = s->dev;
+    const weft_ops *ops = dev->ops;
+    const int64_t *offsets = b->saved[SAVED_OFFSETS];
+    int64_t rows = n->rows, g = n->held.count;
+    weft_act *gu = b->saved[SAVED_GU], *act = b->saved[SAVED_ACT];
+    size_t mark = weft_arena_mark(&dev->act);
+    weft_act *y = n->ep > 1 ? weft_push_act(s, rows * n->D) : ys;
+    ops->grouped_fwd(dev, gu, b->saved[SAVED_XS], weft_weight(b, s, ROW_GATE), n->stride, offsets, g, rows,
+                     2 * n->F, n->D);
+    ops->swiglu_fwd(dev, act, gu, rows, n->F);
+    ops->grouped_fwd(dev, y, act, weft_weight(b, s, ROW_DOWN), n->stride, offsets, g, rows, n->D, n->F);
+    if (n->ep > 1) collect(b, s, n, "collect", ys, y);
+    weft_arena_release(&dev->act, mark);
+}
+
+/* From dys [M*k,D], the gradient of ys, that of the slots' inputs [M*k,D]: in the place of dys or of xs. */
+static weft_act *experts_backward(weft_block *b, weft_pass *s, const dims *n, weft_act *dys) {
+    weft_device *dev = s->dev;
+    const weft_ops *ops = dev->ops;
+    const int64_t *offsets = b->saved[SAVED_OFFSETS];
+    int64_t rows = n->rows, g = n->held.count;
+    weft_act *gu = b->saved[SAVED_GU], *xs = b->saved[SAVED_XS];
+    size_t mark = weft_arena_mark(&dev->act);
+    weft_act *dy = n->ep > 1 ? weft_push_act(s, rows * n->D) : dys;
+    if (n->ep > 1) dispatch(b, s, n, "collect.grad", dy, dys);
+    weft_act *dact = weft_push_act(s, rows * n->F);
+    ops->grouped_wgrad(dev, weft_grad(b, s, ROW_DOWN), n->stride, dy, b->saved[SAVED_ACT], offsets, g, rows,
+                       n->D, n->F);
+    ops->grouped_dgrad(dev, dact, dy, weft_weight(b, s, ROW_DOWN), n->stride, offsets, g, rows, n->D, n->F);
+    ops->swiglu_bwd(dev, gu, dact, gu, rows, n->F);
+    ops->grouped_wgrad(dev, weft_grad(b, s, ROW_GATE), n->stride, gu, xs, offsets, g, rows, 2 * n->F, n->D);
+    ops->grouped_dgrad(dev, xs, gu, weft_weight(b, s, ROW_GATE), n->stride, offsets, g, rows, 2 * n->F, n->D);
+    weft_arena_release(&dev->act, mark);
+    if (n->ep == 1) return xs;
+    collect(b, s, n, "dispatch.grad", dys, xs);
+    return dys;
+}
+
+/* ---- the block --------------------------------------------------------------------------------------- */
+
+static void forward(weft_block *b, weft_pass *s, weft_act *out, const weft_act *x) {
+    dims n = dims_of(b, s);
+    weft_device *dev = s->dev;
+    size_t mark = weft_arena_mark(&dev->act);
+    route(b, s, &n, x);
+    if (n.ep > 1) exchange_counts(b, s, &n);
+    n.rows = rows_held(b, s, &n);
+    weft_act *xs = b->saved[SAVED_XS] = weft_push_act(s, n.rows * n.D);
+    b->saved[SAVED_GU] = weft_push_act(s, n.rows * 2 * n.F);
+    b->saved[SAVED_ACT] = weft_push_act(s, n.rows * n.F);
+    weft_act *ys = b->saved[SAVED_YS] = weft_push_act(s, n.slots * n.D);
+    size_t kept = weft_arena_mark(&dev->act);
+
+    fetch_inputs(b, s, &n, xs, x);
+    experts(b, s, &n, ys);
+    if (out) {
+        weft_act *part = weft_partial_rows(s->comm, dev, out, s->rows, n.D);
+        dev->ops->moe_combine(dev, part, ys, b->saved[SAVED_W], b->saved[SAVED_SLOT], s->M, n.k, n.D);
+        weft_scatter_tokens(s->comm, dev, weft_label(b, "out").text, out, part, s->rows, n.D);
+    }
+    weft_arena_release(&dev->act, s->training ? kept : mark);
+}
+
+static void backward(weft_block *b, weft_pass *s, weft_act *dx, const weft_act *dout, const weft_act *x) {
+    dims n = dims_of(b, s);
+    n.rows = rows_held(b, s, &n);
+    weft_device *dev = s->dev;
+    const weft_ops *ops = dev->ops;
+    const int32_t *slot_of = b->saved[SAVED_SLOT];
+    weft_act *ys = b->saved[SAVED_YS];
+    size_t mark = weft_arena_mark(&dev->act);
+    weft_real *dw = weft_push_real(s, n.slots);
+    size_t kept = weft_arena_mark(&dev->act);
+
+    const weft_act *dy = weft_gather_tokens(s->comm, dev, weft_label(b, "dout").text, dout, s->rows, n.D);
+    /* The outputs are not needed again: their gradient takes their place. */
+    ops->moe_combine_bwd(dev, ys, dw, dy, ys, b->saved[SAVED_W], slot_of, s->M, n.k, n.D);
+    weft_arena_release(&dev->act, kept);
+    const weft_act *dxs = experts_backward(b, s, &n, ys);
+    weft_act *part = weft_partial_rows(s->comm, dev, dx, s->rows, n.D);
+    ops->gather_rows_bwd(dev, part, dxs, slot_of, s->M, n.k, n.D, false);
+    weft_scatter_tokens(s->comm, dev, weft_label(b, "dx").text, dx, part, s->rows, n.D);
+    weft_arena_release(&dev->act, kept);
+    route_backward(b, s, &n, dx, dw, x);
     weft_arena_release(&dev->act, mark);
 }
 

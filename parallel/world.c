@@ -1,29 +1,17 @@
-#include "parallel/world.h"
+#include "parallel/comm_backend.h"
 #include "runtime/log.h"
 
-#include <mpi.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#if WEFT_REAL_IS_DOUBLE
-#define MPI_REAL_TYPE MPI_DOUBLE
-#else
-#define MPI_REAL_TYPE MPI_FLOAT
-#endif
+static const weft_comm_backend *const g_backend = &weft_backend_mpi;
 
 static struct {
-    int rank, size;
-    bool started; /* MPI was */
-} g_world = {0, 1, false};
-
-static weft_status mpi_failed(const char *what, int code) {
-    char text[MPI_MAX_ERROR_STRING];
-    int length = 0;
-    MPI_Error_string(code, text, &length);
-    WEFT_FAIL(WEFT_EINTERNAL, "%s failed: %s", what, text);
-}
+    int rank, size, handle;
+    weft_comm *attached;
+} g_world = {.size = 1};
 
 /* Started by mpirun or srun? Open MPI's, PMIx's and PMI's launchers each leave a mark. */
 static bool launched(void) {
@@ -44,17 +32,7 @@ weft_status weft_world_init(int *argc, char ***argv, weft_world *w) {
      * environment overrides. */
     setenv("OMPI_MCA_mpi_yield_when_idle", "1", 0);
     setenv("OMPI_MCA_btl_base_warn_component_unused", "0", 0);
-    int provided = 0, code = MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &provided);
-    if (code != MPI_SUCCESS) return mpi_failed("MPI_Init_thread", code);
-    MPI_Comm_rank(MPI_COMM_WORLD, &w->rank);
-    MPI_Comm_size(MPI_COMM_WORLD, &w->size);
-    MPI_Comm node;
-    code = MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &node);
-    if (code != MPI_SUCCESS) return mpi_failed("MPI_Comm_split_type", code);
-    MPI_Comm_rank(node, &w->local_rank);
-    MPI_Comm_size(node, &w->local_size);
-    MPI_Comm_free(&node);
-    g_world.started = true;
+    WEFT_TRY(weft_mpi_start(argc, argv, w, &g_world.handle));
     g_world.rank = w->rank;
     g_world.size = w->size;
     weft_log_set_rank(w->rank, w->size);
@@ -62,11 +40,7 @@ weft_status weft_world_init(int *argc, char ***argv, weft_world *w) {
 }
 
 const char *weft_world_library(void) {
-    static char text[MPI_MAX_LIBRARY_VERSION_STRING];
-    int length = 0;
-    MPI_Get_library_version(text, &length);
-    text[strcspn(text, ",\n")] = '\0';
-    return text;
+    return weft_mpi_library();
 }
 
 int weft_world_threads(const weft_world *w) {
@@ -83,139 +57,117 @@ int weft_world_threads(const weft_world *w) {
 }
 
 void weft_world_finalize(void) {
-    if (g_world.started) MPI_Finalize();
+    g_world.attached = NULL;
+    weft_mpi_stop();
+}
+
+int weft_world_rank(void) {
+    return g_world.rank;
+}
+int weft_world_ranks(void) {
+    return g_world.size;
+}
+
+void weft_world_attach(weft_comm *c) {
+    g_world.attached = c && !c->dry ? c : NULL;
+}
+void weft_world_detach(const weft_comm *c) {
+    if (g_world.attached == c) g_world.attached = NULL;
+}
+
+/* ---- control collectives: recorded for the group of all ranks -------------------------------------------
+ */
+
+/* False: nothing to do. */
+static bool enter(weft_collective op, const char *word, int64_t bytes, uint64_t *record) {
+    return g_world.size > 1 && weft_comm_enter(g_world.attached, WEFT_GROUP_WORLD, op, word, bytes, record);
+}
+static void leave(uint64_t record) {
+    weft_comm_leave(g_world.attached, record);
+}
+
+static int64_t reduce(weft_collective op, const char *word, int64_t x, weft_i64_op how) {
+    uint64_t record;
+    if (!enter(op, word, (g_world.size - 1) * (int64_t)sizeof x, &record)) return x;
+    g_backend->reduce_i64(g_world.handle, &x, 1, how);
+    leave(record);
+    return x;
 }
 
 weft_status weft_world_agree(weft_status mine) {
-    int bad = mine != WEFT_OK ? g_world.rank : g_world.size, first = bad;
-    if (g_world.size > 1) MPI_Allreduce(&bad, &first, 1, MPI_INT, MPI_MIN, MPI_COMM_WORLD);
+    int64_t first = reduce(WEFT_AGREE, "status", mine != WEFT_OK ? g_world.rank : g_world.size, WEFT_I64_MIN);
     weft_log_settle_held(first == g_world.rank);
     if (first == g_world.size) return WEFT_OK;
     return mine != WEFT_OK ? mine : WEFT_EREMOTE;
 }
 
 int weft_world_exit_code(int mine) {
-    int all = mine;
-    if (g_world.size > 1) MPI_Allreduce(&mine, &all, 1, MPI_INT, MPI_MAX, MPI_COMM_WORLD);
-    return all;
+    return (int)reduce(WEFT_ALL_REDUCE, "exit code", mine, WEFT_I64_MAX);
 }
-
-void weft_world_barrier(void) {
-    if (g_world.size > 1) MPI_Barrier(MPI_COMM_WORLD);
-}
-
-void weft_world_bcast(void *data, size_t bytes, int root) {
-    const size_t piece = (size_t)1 << 30; /* MPI counts are int */
-    if (g_world.size == 1) return;
-    for (size_t at = 0; at < bytes; at += piece) {
-        size_t n = bytes - at < piece ? bytes - at : piece;
-        MPI_Bcast((char *)data + at, (int)n, MPI_BYTE, root, MPI_COMM_WORLD);
-    }
-}
-
-void weft_world_allgather(const void *mine, void *all, size_t bytes_each) {
-    WEFT_CHECK(bytes_each < ((size_t)1 << 31), "all-gather of %zu bytes a rank", bytes_each);
-    if (g_world.size == 1)
-        memcpy(all, mine, bytes_each);
-    else
-        MPI_Allgather(mine, (int)bytes_each, MPI_BYTE, all, (int)bytes_each, MPI_BYTE, MPI_COMM_WORLD);
-}
-
 int64_t weft_world_sum_i64(int64_t x) {
-    int64_t all = x;
-    if (g_world.size > 1) MPI_Allreduce(&x, &all, 1, MPI_INT64_T, MPI_SUM, MPI_COMM_WORLD);
-    return all;
+    return reduce(WEFT_ALL_REDUCE, "sum", x, WEFT_I64_SUM);
 }
-
 int64_t weft_world_max_i64(int64_t x) {
-    int64_t all = x;
-    if (g_world.size > 1) MPI_Allreduce(&x, &all, 1, MPI_INT64_T, MPI_MAX, MPI_COMM_WORLD);
-    return all;
+    return reduce(WEFT_ALL_REDUCE, "max", x, WEFT_I64_MAX);
 }
-
 bool weft_world_any(bool x) {
     return weft_world_max_i64(x) != 0;
 }
 
+void weft_world_barrier(void) {
+    uint64_t record;
+    if (!enter(WEFT_BARRIER, "", 0, &record)) return;
+    g_backend->barrier(g_world.handle);
+    leave(record);
+}
+
+void weft_world_bcast(void *data, size_t bytes, int root) {
+    uint64_t record;
+    if (!enter(WEFT_BROADCAST, "", g_world.rank == root ? 0 : (int64_t)bytes, &record)) return;
+    g_backend->broadcast(g_world.handle, data, (int64_t)bytes, root);
+    leave(record);
+}
+
+void weft_world_allgather(const void *mine, void *all, size_t bytes_each) {
+    uint64_t record;
+    char *place = (char *)all + (size_t)g_world.rank * bytes_each;
+    if (mine != place) memcpy(place, mine, bytes_each);
+    if (!enter(WEFT_ALL_GATHER, "", (g_world.size - 1) * (int64_t)bytes_each, &record)) return;
+    g_backend->gather(g_world.handle, all, (int64_t)bytes_each, g_world.size * (int64_t)bytes_each);
+    leave(record);
+}
+
+/* sizes[r] bytes from every rank r, in rank order, to rank 0's `all`. */
+static void send_to_first(const void *mine, char *all, const int64_t *sizes, int64_t total) {
+    uint64_t record;
+    if (g_world.rank == 0 && sizes[0] > 0) memcpy(all, mine, (size_t)sizes[0]);
+    if (!enter(WEFT_SEND_RECV, "gather", g_world.rank == 0 ? total - sizes[0] : 0, &record)) return;
+    int64_t at = sizes[0];
+    for (int r = 1; r < g_world.size && g_world.rank == 0; at += sizes[r], r++)
+        if (sizes[r] > 0) g_backend->post_recv(g_world.handle, r, all + at, sizes[r]);
+    if (g_world.rank > 0 && sizes[g_world.rank] > 0)
+        g_backend->post_send(g_world.handle, 0, mine, sizes[g_world.rank]);
+    g_backend->complete();
+    leave(record);
+}
+
 weft_status weft_world_gather_bytes(const void *mine, size_t bytes, char **all, size_t *all_bytes) {
     weft_status st = WEFT_OK;
-    int n = (int)bytes, *counts = NULL, *starts = NULL;
     char *out = NULL;
-    size_t total = 0;
-    if (bytes >= ((size_t)1 << 31))
-        st = weft_fail(WEFT_EINTERNAL, "gather of %zu bytes from one rank", bytes);
-    if (g_world.rank == 0) {
-        counts = malloc((size_t)g_world.size * sizeof *counts);
-        starts = malloc((size_t)g_world.size * sizeof *starts);
-        if (!counts || !starts)
-            st = weft_fail(WEFT_ENOMEM, "no memory to gather from %d ranks", g_world.size);
-    }
+    int64_t total = 0, own = (int64_t)bytes, *sizes = calloc((size_t)g_world.size, sizeof *sizes);
+    if (!sizes) st = weft_fail(WEFT_ENOMEM, "no memory to gather from %d ranks", g_world.size);
     WEFT_GOTO(st, done, weft_world_agree(st));
-    if (g_world.size == 1)
-        counts[0] = n;
-    else
-        MPI_Gather(&n, 1, MPI_INT, counts, 1, MPI_INT, 0, MPI_COMM_WORLD);
-    if (g_world.rank == 0) {
-        for (int r = 0; r < g_world.size; r++) starts[r] = (int)total, total += (size_t)counts[r];
-        if (total >= ((size_t)1 << 31))
-            st = weft_fail(WEFT_EINTERNAL, "gather of %zu bytes in all", total);
-        else if (!(out = malloc(total ? total : 1)))
-            st = weft_fail(WEFT_ENOMEM, "no memory to gather %zu bytes", total);
-    }
+    weft_world_allgather(&own, sizes, sizeof own);
+    for (int r = 0; r < g_world.size; r++) total += sizes[r];
+    if (g_world.rank == 0 && !(out = malloc(total ? (size_t)total : 1)))
+        st = weft_fail(WEFT_ENOMEM, "no memory to gather %lld bytes", (long long)total);
     WEFT_GOTO(st, done, weft_world_agree(st));
-    if (g_world.size == 1)
-        memcpy(out, mine, bytes);
-    else
-        MPI_Gatherv(mine, n, MPI_BYTE, out, counts, starts, MPI_BYTE, 0, MPI_COMM_WORLD);
+    send_to_first(mine, out, sizes, total);
     *all = out;
-    *all_bytes = total;
+    *all_bytes = g_world.rank == 0 ? (size_t)total : 0;
     out = NULL;
 done:
     free(out);
-    free(counts);
-    free(starts);
+    free(sizes);
     return st;
-}
-
-/* ---- the sum of gradients
- * -------------------------------------------------------------------------------------- Pieces of at most
- * PIECE elements. Of each, every rank gets one share from all ranks (all-to-all), adds the shares in the
- * tree's order, and the sums are gathered: 2(R-1)/R of the data sent per rank, as in a ring, but in an order
- * that is stated. */
-enum { PIECE = 1 << 20 };
-
-static int64_t share_of(int64_t n, int ranks) {
-    return (n + ranks - 1) / ranks;
-}
-
-size_t weft_world_sum_work(int64_t n, int ranks) {
-    if (ranks == 1) return 0;
-    int64_t piece = n < PIECE ? n : PIECE, share = share_of(piece, ranks);
-    /* The padded piece, and the shares of all ranks. */
-    return (size_t)(2 * share * ranks) * sizeof(weft_real);
-}
-
-/* parts[r] (r < count) at stride `share`: sums them pairwise by rank number into parts[0]. */
-static void tree_sum(weft_real *parts, int64_t share, int count) {
-    for (int step = 1; step < count; step *= 2)
-        for (int r = 0; r + step < count; r += 2 * step) {
-            weft_real *restrict a = parts + r * share;
-            const weft_real *restrict b = parts + (r + step) * share;
-            for (int64_t i = 0; i < share; i++) a[i] += b[i];
-        }
-}
-
-void weft_world_sum_real(weft_real *x, int64_t n, void *work) {
-    if (g_world.size == 1) return;
-    int64_t full = share_of(n < PIECE ? n : PIECE, g_world.size);
-    weft_real *padded = work, *shares = padded + full * g_world.size;
-    for (int64_t at = 0; at < n; at += PIECE) {
-        int64_t piece = n - at < PIECE ? n - at : PIECE, share = share_of(piece, g_world.size);
-        memcpy(padded, x + at, (size_t)piece * sizeof *x);
-        memset(padded + piece, 0, (size_t)(share * g_world.size - piece) * sizeof *x);
-        MPI_Alltoall(padded, (int)share, MPI_REAL_TYPE, shares, (int)share, MPI_REAL_TYPE, MPI_COMM_WORLD);
-        tree_sum(shares, share, g_world.size);
-        MPI_Allgather(shares, (int)share, MPI_REAL_TYPE, padded, (int)share, MPI_REAL_TYPE, MPI_COMM_WORLD);
-        memcpy(x + at, padded, (size_t)piece * sizeof *x);
-    }
 }

@@ -1,16 +1,20 @@
-/* The ranks of this job and the collectives between them, over MPI. The only header above mpi.h:
- * parallel/world.c is the one file that includes it.
+/* The ranks of this job and the control collectives between all of them; the model's own are in comm.h.
  *
- * "Collective" functions must be entered by every rank. Without mpirun (or srun) there is one rank, every
- * collective is the identity, and MPI is not started. */
+ * Ranks of one machine have consecutive numbers, whatever mpirun's mapping is. "Collective" functions must be
+ * entered by every rank. Without mpirun (or srun) there is one rank, every collective is the identity, and
+ * MPI is not started.
+ *
+ * Once a communicator is attached (weft_world_attach in comm.h), each collective here is recorded in its
+ * ledger for the group of all ranks, and counted as control traffic: what this rank receives; a reduction as
+ * if every rank received every other's number. */
 #ifndef WEFT_WORLD_H
 #define WEFT_WORLD_H
 
-#include "runtime/real.h"
 #include "runtime/status.h"
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 typedef struct weft_world {
     int rank, size;
@@ -39,15 +43,8 @@ int64_t weft_world_sum_i64(int64_t x);
 int64_t weft_world_max_i64(int64_t x);
 bool weft_world_any(bool x);
 
-/* Variable-size gather to rank 0: `all` is malloc'ed on rank 0 (others NULL), `bytes` per rank; the caller
- * frees. */
+/* Variable-size gather to rank 0: `all` is malloc'ed on rank 0 (others NULL, 0 bytes), `bytes` per rank; the
+ * caller frees. */
 weft_status weft_world_gather_bytes(const void *mine, size_t bytes, char **all, size_t *all_bytes);
-
-/* Sum of x over ranks, in place, the same bits on every rank whatever their number of threads. Elements are
- * added in a fixed binary tree over rank numbers: ((r0+r1)+(r2+r3))+..., so that the sum of 2^a ranks which
- * each summed 2^b leaves in the same tree equals the sum of one rank over 2^(a+b) leaves, bit for bit. `work`
- * holds weft_world_sum_work(n, ranks of this job) bytes. Collective. */
-void weft_world_sum_real(weft_real *x, int64_t n, void *work);
-size_t weft_world_sum_work(int64_t n, int ranks);
 
 #endif

@@ -79,7 +79,7 @@ static weft_status save_as_run(const weft_world *w, const weft_modelfile *f, con
                              .config_yaml = weft_config_to_yaml(&f->config)};
     weft_ckpt_options options = {.keep = 1, .tokenizer_model = *f->tokenizer ? f->tokenizer : NULL};
     weft_status st = zeros && state.config_yaml ? WEFT_OK : weft_fail(WEFT_ENOMEM, "no memory for %s", run);
-    if (st == WEFT_OK) st = weft_fragments_make(&list, &f->model.table, flats, WEFT_FRAGMENT_KINDS, 0, 1);
+    if (st == WEFT_OK) st = weft_fragments_whole(&list, &f->model.table, flats, WEFT_FRAGMENT_KINDS);
     if (st == WEFT_OK) st = weft_ckpt_save(w, run, &state, list.fragments, list.count, &options);
     weft_fragments_free(&list);
     weft_ckpt_state_free(&state);

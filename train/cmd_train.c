@@ -24,6 +24,8 @@ typedef struct session {
     weft_trainer trainer;
     weft_loader *loader;
     weft_metrics metrics;
+    weft_ledger *ledger;
+    weft_watchdog *watchdog;
     uint64_t *samples; /* numbers of the batch asked for */
     double peak_flops; /* of all ranks: the measured rate of matrix products */
     double flops_per_token;
@@ -35,7 +37,8 @@ static weft_status read_config(session *s, int argc, char **argv, bool *help) {
         .command = "weft train",
         .positional = "CONFIG.yaml [key=value ...]",
         .text = "Pretrains a model from a configuration, or goes on from its run's newest checkpoint.\n"
-                "Under mpirun every rank holds the model and a part of each batch.\n"
+                "Under mpirun the ranks share the model and the batch as mesh.* says (by default\n"
+                "every rank holds a part of the parameters and works on a part of the batch).\n"
                 "`weft config doc` lists the keys.",
         .min_positional = 1,
         .max_positional = -1};
@@ -47,34 +50,7 @@ static weft_status read_config(session *s, int argc, char **argv, bool *help) {
     if (!*c->run)
         WEFT_FAIL(WEFT_EINPUT, "no run directory: add `run: DIR` to %s or run=DIR to the command line",
                   argv[1]);
-    if (!*c->data.path)
-        WEFT_FAIL(WEFT_EINPUT, "no data: add data.path=DIR (made by `weft data build`) or data.path=random");
-    if (c->device == WEFT_DEVICE_CUDA)
-        WEFT_FAIL(WEFT_EINPUT, "device=cuda: this binary has no CUDA backend; use device=cpu or auto");
     return WEFT_OK;
-}
-
-static weft_status open_loader(session *s) {
-    const weft_config *c = &s->config;
-    struct {
-        const char *name;
-        double weight;
-    } weights[WEFT_MAX_DOMAINS];
-    for (int64_t i = 0; i < c->data.weights_count; i++) {
-        weights[i].name = c->data.weights[i].name;
-        weights[i].weight = c->data.weights[i].weight;
-    }
-    weft_loader_options o = {.path = c->data.path,
-                             .split = "train",
-                             .seed = (uint64_t)c->seed,
-                             .seq_len = c->train.seq_len,
-                             .max_batch = weft_trainer_batch_size(&s->trainer),
-                             .cache_bytes = c->data.cache_mib << 20,
-                             .vocab_size = c->model.vocab_size,
-                             .bos = (int32_t)c->model.bos_token_id,
-                             .weights_count = (int)c->data.weights_count,
-                             .weights = (const void *)weights};
-    return weft_loader_open(&s->loader, &o);
 }
 
 /* A run directory that holds anything of a run must not be begun again at step 0. */
@@ -137,13 +113,38 @@ static weft_status prepare_run_dir(session *s) {
     return st == WEFT_OK ? weft_metrics_open(&s->metrics, c->run, s->trainer.step, c) : st;
 }
 
+/* What each rank does, kept in RUN/ledger for the case that one of them does not come back. Collective. */
+static weft_status open_ledger(session *s) {
+    weft_trainer *t = &s->trainer;
+    char dir[WEFT_PATH_SIZE];
+    weft_status st = weft_fs_path(dir, "%s/ledger", s->config.run);
+    if (st == WEFT_OK && t->world.rank == 0) st = weft_fs_mkdirs(dir);
+    WEFT_TRY(weft_world_agree(st));
+    st = weft_ledger_open(&s->ledger, dir, &t->comm.mesh, t->comm.kv_ranks);
+    WEFT_TRY(weft_world_agree(st));
+    t->comm.ledger = s->ledger;
+    weft_world_attach(&t->comm);
+    if (t->world.size > 1) st = weft_watchdog_start(&s->watchdog, s->ledger, dir, s->config.mesh.timeout);
+    return weft_world_agree(st);
+}
+
+static void close_ledger(session *s) {
+    weft_watchdog_stop(s->watchdog);
+    weft_world_attach(NULL);
+    s->trainer.comm.ledger = NULL;
+    weft_ledger_close(s->ledger);
+}
+
 static void introduce(const session *s) {
     const weft_trainer *t = &s->trainer;
     const weft_config *c = &s->config;
-    weft_info("%lld parameters (%lld active), %s, %d rank%s x %d thread%s, %.2f GiB a rank",
+    char mesh[128];
+    weft_info("%lld parameters (%lld active), %s, %d rank%s x %d thread%s%s%s, %.2f GiB a rank",
               (long long)weft_params_total(&t->model.table), (long long)weft_model_active_params(&t->model),
               t->device.ops->name, t->world.size, t->world.size == 1 ? "" : "s", t->device.threads,
-              t->device.threads == 1 ? "" : "s", (double)weft_trainer_bytes(t).total / (1 << 30));
+              t->device.threads == 1 ? "" : "s", t->world.size == 1 ? "" : ", ",
+              t->world.size == 1 ? "" : weft_mesh_text(&t->comm.mesh, mesh, sizeof mesh),
+              (double)weft_trainer_bytes(t).total / (1 << 30));
     for (int i = 0; i < weft_loader_domain_count(s->loader); i++) {
         const weft_loader_domain *d = &weft_loader_domains(s->loader)[i];
         if (d->documents)
@@ -173,12 +174,16 @@ static weft_status train_step(session *s, int *skipped) {
     weft_step_result result;
     weft_batch batch;
     double begin = weft_clock();
+    long long number = (long long)t->step + 1;
+    weft_ledger_activity(s->ledger, "step %lld: reading the batch", number);
     weft_status st = weft_loader_take(s->loader, &batch, &times.data_seconds);
     /* The next batch is decoded while this one is computed. */
     if (st == WEFT_OK && t->step + 1 < s->config.train.steps)
         st = request_next(s, t->samples + (uint64_t)s->config.train.global_batch);
     WEFT_TRY(weft_world_agree(st));
+    weft_ledger_activity(s->ledger, "step %lld: computing", number);
     weft_trainer_step(t, &batch, &result);
+    weft_ledger_activity(s->ledger, "step %lld: done", number);
     times.seconds = weft_clock() - begin;
     times.mfu = s->flops_per_token * (double)result.tokens / times.seconds / s->peak_flops;
     times.mem_bytes = weft_trainer_bytes(t).total;
@@ -213,6 +218,7 @@ static weft_status loop(session *s) {
         bool stop = weft_world_any(signal != NULL);
         bool due = c->checkpoint.every > 0 && t->step % c->checkpoint.every == 0;
         if (stop || due || t->step == c->train.steps) {
+            weft_ledger_activity(s->ledger, "step %lld: saving a checkpoint", (long long)t->step);
             st = weft_trainer_save(t, s->loader, c->run);
             /* A save that failed leaves the earlier ones; training goes on unless this was the last chance.
              */
@@ -234,14 +240,14 @@ weft_status weft_cmd_train(const weft_world *w, int argc, char **argv) {
     session *s = calloc(1, sizeof *s);
     if (!s) WEFT_FAIL(WEFT_ENOMEM, "no memory");
     weft_log_replicated(true);
-    bool help = false;
-    weft_status st = read_config(s, argc, argv, &help);
-    if (st == WEFT_OK && !help) st = weft_trainer_open(&s->trainer, &s->config, w, false);
-    bool opened = st == WEFT_OK && !help;
-    if (opened) st = open_loader(s);
-    weft_log_replicated(false);
-    st = weft_world_agree(st);
+    bool help = false, opened = false;
+    weft_status st = weft_world_agree(read_config(s, argc, argv, &help));
     if (st != WEFT_OK || help) goto done;
+    WEFT_GOTO(st, done, weft_trainer_open(&s->trainer, &s->config, w, false));
+    opened = true;
+    st = weft_trainer_open_loader(&s->trainer, &s->loader);
+    weft_log_replicated(false);
+    WEFT_GOTO(st, done, weft_world_agree(st));
 
     WEFT_GOTO(st, done, find_start(s));
     s->samples = malloc((size_t)weft_trainer_batch_size(&s->trainer) * sizeof *s->samples);
@@ -257,6 +263,7 @@ weft_status weft_cmd_train(const weft_world *w, int argc, char **argv) {
     s->flops_per_token = weft_model_train_flops(&s->trainer.model, s->config.train.seq_len);
     if (w->rank == 0) st = prepare_run_dir(s);
     WEFT_GOTO(st, done, weft_world_agree(st));
+    WEFT_GOTO(st, done, open_ledger(s));
     introduce(s);
     st = loop(s);
 done:
@@ -265,6 +272,7 @@ done:
         if (st == WEFT_OK) st = closed;
     }
     weft_loader_close(s->loader);
+    close_ledger(s);
     if (opened) weft_trainer_close(&s->trainer);
     free(s->samples);
     free(s);

@@ -10,6 +10,8 @@ const weft_command weft_commands[] = {
     {"export", "write a checkpoint as a Hugging Face directory", weft_cmd_export, false},
     {"import", "read a Hugging Face directory into a checkpoint", weft_cmd_import, false},
     {"ckpt", "list and verify checkpoints", weft_cmd_ckpt, false},
+    {"parity", "compare a step on several ranks with one rank's, tensor by tensor", weft_cmd_parity, true},
+    {"ledger", "what each rank of a job did last, and which one the others wait for", weft_cmd_ledger, false},
     {"plan", "parameters, caches and memory of a configuration", weft_cmd_plan, false},
     {"config", "show a configuration, document every key", weft_cmd_config, false},
 };

@@ -18,7 +18,9 @@ extern const int weft_commands_count;
 void weft_version_print(void);
 
 weft_status weft_cmd_train(const weft_world *w, int argc, char **argv);
+weft_status weft_cmd_ledger(const weft_world *w, int argc, char **argv);
 weft_status weft_cmd_plan(const weft_world *w, int argc, char **argv);
+weft_status weft_cmd_parity(const weft_world *w, int argc, char **argv);
 weft_status weft_cmd_config(const weft_world *w, int argc, char **argv);
 weft_status weft_cmd_data(const weft_world *w, int argc, char **argv);
 weft_status weft_cmd_tokenizer(const weft_world *w, int argc, char **argv);

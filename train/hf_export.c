@@ -33,7 +33,7 @@ static weft_status write_rows(weft_st_writer *w, const weft_hf_tensor *list, int
     for (int64_t i = 0; i < count; i++)
         for (int64_t k = 0; k < list[i].count; k++) {
             const weft_param *row = list[i].rows[k];
-            WEFT_TRY(weft_st_append(w, flat + row->offset, row->numel));
+            WEFT_TRY(weft_st_append(w, flat + row->at, row->numel));
         }
     return WEFT_OK;
 }

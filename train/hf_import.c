@@ -236,7 +236,7 @@ static weft_status read_tensors(const weft_hf_tensors *wanted, const weft_place 
         for (int64_t k = 0; k < wanted->list[i].count; k++) {
             const weft_param *row = wanted->list[i].rows[k];
             WEFT_TRY(weft_st_read(places[i].source->file, places[i].source->tensor, at, row->numel,
-                                  flat + row->offset));
+                                  flat + row->at));
             at += row->numel;
         }
     }

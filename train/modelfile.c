@@ -18,7 +18,7 @@ static bool exists(const char *dir, const char *name) {
 
 /* Parameters in an arena of their own. */
 static weft_status make_model(weft_modelfile *f, const weft_world *w) {
-    WEFT_TRY(weft_model_build(&f->model, &f->config.model, WEFT_RECOMPUTE_NONE, ""));
+    WEFT_TRY(weft_model_build(&f->model, &f->config.model, WEFT_RECOMPUTE_NONE, "", NULL));
     WEFT_TRY(weft_device_open_cpu(&f->device));
     f->device.threads = weft_world_threads(w);
     size_t bytes = (size_t)f->model.table.flat * sizeof(weft_real);
@@ -29,7 +29,7 @@ static weft_status make_model(weft_modelfile *f, const weft_world *w) {
 
 static weft_status load_params(weft_modelfile *f, const weft_world *w) {
     weft_fragment_list list = {0};
-    WEFT_TRY(weft_world_agree(weft_fragments_make(&list, &f->model.table, &f->params, 1, 0, 1)));
+    WEFT_TRY(weft_world_agree(weft_fragments_whole(&list, &f->model.table, &f->params, 1)));
     weft_status st = weft_ckpt_load(w, f->path, list.fragments, list.count);
     weft_fragments_free(&list);
     return st;

@@ -1,47 +1,52 @@
-/* Gradients are summed in a tree that depends on the global batch only. Its leaves are groups of
- * microbatches; a leaf adds its microbatches one after the other into one buffer, and leaves are added
- * pairwise: (0+1), (2+3), then
- * ((0+1)+(2+3)), and so on. A rank holds a contiguous range of 2^a leaves and sums them with a binary
- * counter, which needs a+1 buffers; the tree goes on over the ranks (weft_world_sum_real). So 1, 2, 4, ...
- * ranks get the same bits. With train.deterministic = run, each rank has one leaf, and one buffer. */
 #include "train/trainer.h"
+#include "model/layout.h"
 #include "runtime/log.h"
 #include "train/schedule.h"
 
 #include <math.h>
 #include <string.h>
 
-static weft_status divide_batch(weft_trainer *t) {
-    const weft_config *c = t->config;
-    t->micro_total = c->train.global_batch / c->train.micro_batch;
-    if (t->micro_total % t->world.size)
-        WEFT_FAIL(WEFT_EINPUT,
-                  "train.global_batch=%lld is %lld microbatches of train.micro_batch=%lld, which %d ranks "
-                  "cannot share "
-                  "evenly; make the global batch a multiple of %lld",
-                  (long long)c->train.global_batch, (long long)t->micro_total,
-                  (long long)c->train.micro_batch, t->world.size,
-                  (long long)c->train.micro_batch * t->world.size);
-    t->micro_local = t->micro_total / t->world.size;
-    t->groups = 1;
-    if (c->train.deterministic == WEFT_DET_LAYOUT)
-        while (t->micro_local % (2 * t->groups) == 0) t->groups *= 2;
-    t->group_size = t->micro_local / t->groups;
-    t->grads_count = 1;
-    while (((int64_t)1 << (t->grads_count - 1)) < t->groups) t->grads_count++;
-    return WEFT_OK;
-}
+/* ---- memory
+ * ------------------------------------------------------------------------------------------------ */
 
 static void lay_out(weft_trainer *t, weft_arena *a) {
-    size_t flat = (size_t)t->model.table.flat * sizeof(weft_real);
-    t->params = weft_arena_push(a, flat);
-    t->adam_m = weft_arena_push(a, flat);
-    t->adam_v = weft_arena_push(a, flat);
-    for (int i = 0; i < t->grads_count; i++) t->grads[i] = weft_arena_push(a, flat);
-    t->sum_work = weft_arena_push(a, weft_world_sum_work(t->model.table.flat, t->world.size));
-    t->losses_local = weft_arena_push(a, (size_t)t->micro_local * sizeof(weft_loss));
+    size_t shards = (size_t)t->model.table.shards * sizeof(weft_real);
+    size_t local = (size_t)t->micro_local * sizeof(weft_loss);
+    t->params = weft_arena_push(a, shards);
+    t->adam_m = weft_arena_push(a, shards);
+    t->adam_v = weft_arena_push(a, shards);
+    for (int i = 0; i < t->grads_count; i++) t->grads[i] = weft_arena_push(a, shards);
+    weft_store_place(t->store, a, t->params);
+    t->losses_local = weft_arena_push(a, local);
+    t->losses_all = weft_arena_push(a, local * (size_t)t->comm.mesh.ranks);
     t->losses = weft_arena_push(a, (size_t)t->micro_total * sizeof(weft_loss));
+    if (t->comm.mesh.size[WEFT_AXIS_CP] > 1) {
+        size_t part = (size_t)(t->config->train.micro_batch * t->config->train.seq_len /
+                               t->comm.mesh.size[WEFT_AXIS_CP]) *
+                      sizeof(int32_t);
+        t->tokens_local = weft_arena_push(a, part);
+        t->targets_local = weft_arena_push(a, part);
+        t->doc_start_local = weft_arena_push(a, part);
+        t->doc_chunk_local = weft_arena_push(a, part);
+    }
 }
+
+weft_trainer_memory weft_trainer_bytes(const weft_trainer *t) {
+    size_t shards = (size_t)t->model.table.shards * sizeof(weft_real);
+    weft_store_bytes store = weft_store_memory(t->store);
+    weft_trainer_memory m = {.parameters = shards,
+                             .optimizer = 2 * shards,
+                             .gradients = (size_t)t->grads_count * shards,
+                             .gathered = store.weights + store.gradients,
+                             .activations = t->model.kept_bytes};
+    m.workspace = (t->device.dry ? t->device.act.peak : t->device.act.capacity) - m.activations;
+    m.total = t->state.peak + m.activations + m.workspace;
+    m.buffers = t->state.peak - m.parameters - m.optimizer - m.gradients - m.gathered;
+    return m;
+}
+
+/* ---- opening
+ * ----------------------------------------------------------------------------------------------- */
 
 static weft_objective objective(const weft_trainer *t, int64_t targets) {
     return (weft_objective){.ce_scale = targets > 0 ? 1.0 / (double)targets : 0,
@@ -49,109 +54,165 @@ static weft_objective objective(const weft_trainer *t, int64_t targets) {
                             .loss_chunk = t->config->train.loss_chunk};
 }
 
-/* A microbatch and the norm of the gradients on the dry device: the arena's peak is what a step needs. */
+static double squared_norm(weft_trainer *t, const weft_real *grads);
+
+/* A whole step on the dry device: the arena's peak is the memory that a step needs, the communicator's count
+ * its traffic. */
 static void measure_step(weft_trainer *t) {
-    weft_loss loss;
-    double norm;
-    weft_microbatch mb = {.B = t->config->train.micro_batch, .T = t->config->train.seq_len};
     weft_objective o = objective(t, 1);
-    weft_model_train(&t->model, &t->device, t->params, t->grads[0], &mb, &o, &loss);
-    t->device.ops->sumsq(&t->device, &norm, t->grads[0], t->model.table.flat);
+    int64_t targets = 0;
+    memset(t->comm.bytes, 0, sizeof t->comm.bytes);
+    weft_all_reduce_i64(&t->comm, WEFT_GROUP_WORLD, "targets", &targets, 1, &t->device.act);
+    const weft_real *grads = weft_trainer_sum_gradients(t, NULL, &o);
+    weft_all_gather(&t->comm, WEFT_GROUP_WORLD, "losses", t->losses_all,
+                    t->micro_local * (int64_t)sizeof(weft_loss));
+    squared_norm(t, grads);
+    weft_store_changed(t->store);
+    memcpy(t->traffic, t->comm.bytes, sizeof t->traffic);
+}
+
+static weft_status open_model(weft_trainer *t) {
+    const weft_config *c = t->config;
+    weft_mesh mesh;
+    WEFT_TRY(weft_mesh_make(&mesh, &c->mesh.sizes, t->world.size, t->world.rank));
+    WEFT_TRY(weft_layout_check(&c->model, c->train.micro_batch, c->train.seq_len, &mesh));
+    WEFT_TRY(weft_comm_open(&t->comm, &mesh, weft_layout_kv_ranks(&c->model, &mesh), true));
+    WEFT_TRY(weft_trainer_divide(t));
+    WEFT_TRY(weft_model_build(&t->model, &c->model, c->train.recompute, c->train.recompute_layers, &t->comm));
+    WEFT_TRY(weft_store_open(&t->store, &(weft_store_options){.comm = &t->comm,
+                                                              .device = &t->device,
+                                                              .buckets = t->model.table.buckets,
+                                                              .bucket_count = t->model.table.bucket_count,
+                                                              .units = t->model.units,
+                                                              .reshard = c->mesh.reshard,
+                                                              .prefetch = c->mesh.prefetch}));
+    WEFT_TRY(weft_device_open_cpu(&t->device));
+    t->device.threads = weft_world_threads(&t->world);
+    return WEFT_OK;
+}
+
+static weft_status measure(weft_trainer *t) {
+    WEFT_TRY(open_model(t));
+    WEFT_TRY(weft_device_measure(&t->device));
+    WEFT_TRY(weft_arena_init_measuring(&t->state, "state"));
+    lay_out(t, &t->state);
+    measure_step(t);
+    return WEFT_OK;
+}
+
+static weft_status allocate(weft_trainer *t) {
+    size_t state = t->state.peak, act = t->device.act.peak;
+    if (t->config->device == WEFT_DEVICE_CUDA)
+        WEFT_FAIL(WEFT_EINPUT, "device=cuda: this binary has no CUDA backend; use device=cpu or auto");
+    weft_arena_destroy(&t->state);
+    WEFT_TRY(weft_arena_init(&t->state, "state", state));
+    WEFT_TRY(weft_device_size(&t->device, act));
+    lay_out(t, &t->state);
+    return WEFT_OK;
+}
+
+/* The real communicator takes the place of the dry one. Collective. */
+static weft_status connect(weft_trainer *t) {
+    weft_mesh mesh = t->comm.mesh;
+    int kv_ranks = t->comm.kv_ranks;
+    weft_comm_close(&t->comm);
+    return weft_comm_open(&t->comm, &mesh, kv_ranks, false);
 }
 
 weft_status weft_trainer_open(weft_trainer *t, const weft_config *c, const weft_world *w, bool dry) {
-    weft_status st;
     *t = (weft_trainer){.config = c, .world = *w};
-    WEFT_TRY(divide_batch(t));
-    WEFT_TRY(weft_model_build(&t->model, &c->model, c->train.recompute, c->train.recompute_layers));
-    WEFT_GOTO(st, fail, weft_device_open_cpu(&t->device));
-    t->device.threads = weft_world_threads(w);
-    WEFT_GOTO(st, fail, weft_device_measure(&t->device));
-    WEFT_GOTO(st, fail, weft_arena_init_measuring(&t->state, "state"));
-    lay_out(t, &t->state);
-    measure_step(t);
-    if (dry) return WEFT_OK;
-
-    size_t state = t->state.peak, act = t->device.act.peak;
-    weft_arena_destroy(&t->state);
-    st = weft_arena_init(&t->state, "state", state);
-    if (st == WEFT_OK) st = weft_device_size(&t->device, act);
-    if (st != WEFT_OK) goto fail;
-    lay_out(t, &t->state);
-    return WEFT_OK;
-fail:
-    weft_trainer_close(t);
+    weft_status st = measure(t);
+    if (!dry) {
+        bool alone = w->size == 1; /* perhaps one of many: nothing is collective then */
+        if (st == WEFT_OK) st = allocate(t);
+        if (!alone) st = weft_world_agree(st);
+        if (st == WEFT_OK) st = connect(t);
+        if (!alone) st = weft_world_agree(st);
+    }
+    if (st != WEFT_OK) weft_trainer_close(t);
     return st;
 }
 
 void weft_trainer_close(weft_trainer *t) {
     weft_arena_destroy(&t->state);
     weft_device_close(&t->device);
+    weft_store_close(t->store);
     weft_model_free(&t->model);
+    weft_comm_close(&t->comm);
     *t = (weft_trainer){0};
 }
 
-weft_trainer_memory weft_trainer_bytes(const weft_trainer *t) {
-    size_t flat = (size_t)t->model.table.flat * sizeof(weft_real);
-    weft_trainer_memory m = {.parameters = flat,
-                             .optimizer = 2 * flat,
-                             .gradients = (size_t)t->grads_count * flat,
-                             .activations = t->device.dry ? t->device.act.peak : t->device.act.capacity};
-    m.communication = t->state.peak - m.parameters - m.optimizer - m.gradients;
-    m.total = t->state.peak + m.activations;
-    return m;
-}
-
 void weft_trainer_init(weft_trainer *t) {
-    size_t flat = (size_t)t->model.table.flat * sizeof(weft_real);
-    weft_params_init(&t->model.table, t->params, (uint64_t)t->config->seed);
-    memset(t->adam_m, 0, flat);
-    memset(t->adam_v, 0, flat);
+    size_t bytes = (size_t)t->model.table.shards * sizeof(weft_real);
+    weft_params_init_shards(&t->model.table, t->params, (uint64_t)t->config->seed);
+    memset(t->adam_m, 0, bytes);
+    memset(t->adam_v, 0, bytes);
+    weft_store_changed(t->store);
     t->step = t->tokens = 0;
     t->samples = 0;
 }
+
+/* ---- the batch
+ * --------------------------------------------------------------------------------------------- */
 
 int64_t weft_trainer_batch_size(const weft_trainer *t) {
     return t->micro_local * t->config->train.micro_batch;
 }
 
 void weft_trainer_batch_samples(const weft_trainer *t, uint64_t samples, uint64_t *out) {
-    int64_t n = weft_trainer_batch_size(t);
-    for (int64_t i = 0; i < n; i++) out[i] = samples + (uint64_t)(t->world.rank * n + i);
-}
-
-/* Gradients of this rank's microbatches; returns the buffer that holds their sum. */
-static weft_real *local_gradients(weft_trainer *t, const weft_batch *batch, const weft_objective *o) {
-    const weft_ops *ops = t->device.ops;
-    int64_t B = t->config->train.micro_batch, T = t->config->train.seq_len, flat = t->model.table.flat;
-    weft_real *held[WEFT_MAX_GRADIENTS] = {NULL}, *spare[WEFT_MAX_GRADIENTS], *sum = NULL;
-    int spares = 0;
-    for (int i = 0; i < t->grads_count; i++) spare[spares++] = t->grads[i];
-    for (int64_t g = 0; g < t->groups; g++) {
-        weft_real *leaf = spare[--spares];
-        ops->zero(&t->device, leaf, (size_t)flat * sizeof *leaf);
-        for (int64_t i = g * t->group_size; i < (g + 1) * t->group_size; i++) {
-            int64_t at = i * B * T;
-            weft_microbatch mb = {.B = B,
-                                  .T = T,
-                                  .tokens = batch->tokens + at,
-                                  .targets = batch->targets + at,
-                                  .doc_start = t->config->data.document_mask ? batch->doc_start + at : NULL};
-            weft_model_train(&t->model, &t->device, t->params, leaf, &mb, o, &t->losses_local[i]);
-        }
-        int level = 0;
-        for (; (g >> level) & 1; level++) { /* two sums of 2^level leaves become one */
-            ops->add_real(&t->device, held[level], leaf, flat);
-            spare[spares++] = leaf;
-            leaf = held[level];
-        }
-        held[level] = sum = leaf;
+    const int *index = t->comm.mesh.index;
+    int64_t B = t->config->train.micro_batch;
+    for (int64_t i = 0; i < t->micro_local; i++) {
+        int64_t first = weft_trainer_micro(t, index[WEFT_AXIS_DP], index[WEFT_AXIS_FSDP], i) * B;
+        for (int64_t b = 0; b < B; b++) *out++ = samples + (uint64_t)(first + b);
     }
-    return sum;
 }
 
+weft_status weft_trainer_open_loader(const weft_trainer *t, weft_loader **out) {
+    const weft_config *c = t->config;
+    struct {
+        const char *name;
+        double weight;
+    } weights[WEFT_MAX_DOMAINS];
+    if (!*c->data.path)
+        WEFT_FAIL(WEFT_EINPUT, "no data: add data.path=DIR (made by `weft data build`) or data.path=random");
+    for (int64_t i = 0; i < c->data.weights_count; i++) {
+        weights[i].name = c->data.weights[i].name;
+        weights[i].weight = c->data.weights[i].weight;
+    }
+    weft_loader_options o = {.path = c->data.path,
+                             .split = "train",
+                             .seed = (uint64_t)c->seed,
+                             .seq_len = c->train.seq_len,
+                             .max_batch = weft_trainer_batch_size(t),
+                             .cache_bytes = c->data.cache_mib << 20,
+                             .vocab_size = c->model.vocab_size,
+                             .bos = (int32_t)c->model.bos_token_id,
+                             .weights_count = (int)c->data.weights_count,
+                             .weights = (const void *)weights};
+    return weft_loader_open(out, &o);
+}
+
+/* Losses of all microbatches, in their global order whatever rank had them; of one, its ranks' parts in rank
+ * order. */
 static void gather_losses(weft_trainer *t, int64_t targets, weft_step_result *out) {
-    weft_world_allgather(t->losses_local, t->losses, (size_t)t->micro_local * sizeof(weft_loss));
+    const weft_mesh *mesh = &t->comm.mesh;
+    int64_t bytes = t->micro_local * (int64_t)sizeof(weft_loss);
+    memcpy(t->losses_all + mesh->rank * t->micro_local, t->losses_local, (size_t)bytes);
+    weft_all_gather(&t->comm, WEFT_GROUP_WORLD, "losses", t->losses_all, bytes);
+    memset(t->losses, 0, (size_t)t->micro_total * sizeof *t->losses);
+    for (int r = 0; r < mesh->ranks; r++) {
+        weft_mesh at = weft_mesh_of_rank(mesh, r);
+        for (int64_t i = 0; i < t->micro_local; i++) {
+            weft_loss *to =
+                &t->losses[weft_trainer_micro(t, at.index[WEFT_AXIS_DP], at.index[WEFT_AXIS_FSDP], i)];
+            const weft_loss *from = &t->losses_all[r * t->micro_local + i];
+            to->ce_sum += from->ce_sum;
+            to->aux += from->aux;
+            to->z += from->z;
+            to->act += from->act;
+        }
+    }
     for (int64_t i = 0; i < t->micro_total; i++) {
         out->loss += t->losses[i].ce_sum;
         out->aux += t->losses[i].aux;
@@ -164,7 +225,39 @@ static void gather_losses(weft_trainer *t, int64_t targets, weft_step_result *ou
     out->act /= (double)t->micro_total;
 }
 
-/* Runs of neighbouring tensors with the same weight decay are updated together. */
+/* ---- the update
+ * -------------------------------------------------------------------------------------------- */
+
+/* Adds the squares of what this rank alone stands for among the ranks that hold the bucket's elements: one of
+ * the replicas, and of a slice that several tp ranks hold one of them. */
+static void add_squares(weft_trainer *t, const weft_bucket *b, const weft_real *grads, weft_exact *sum) {
+    const weft_params *p = &t->model.table;
+    const weft_ops *ops = t->device.ops;
+    int bucket = (int)(b - p->buckets);
+    bool copied = false;
+    if (t->comm.group[b->expert ? WEFT_GROUP_EXPERT_REPLICA : WEFT_GROUP_REPLICA].rank != 0) return;
+    for (int64_t i = 0; i < p->count; i++) copied |= p->rows[i].bucket == bucket && p->rows[i].copies > 1;
+    if (!copied) {
+        ops->sumsq(&t->device, sum, grads + b->shard_at, b->shard.count);
+        return;
+    }
+    weft_piece piece;
+    for (int64_t i = 0; i < p->count; i++)
+        if (p->rows[i].bucket == bucket && p->rows[i].copy == 0 && weft_params_piece(p, &p->rows[i], &piece))
+            ops->sumsq(&t->device, sum, grads + piece.at, piece.count);
+}
+
+/* Of all parameters once, exact: the same bits however they are cut over dp and fsdp. */
+static double squared_norm(weft_trainer *t, const weft_real *grads) {
+    weft_exact sum = {{0}, 0};
+    for (int i = 0; i < t->model.table.bucket_count; i++)
+        add_squares(t, &t->model.table.buckets[i], grads, &sum);
+    weft_all_reduce_i64(&t->comm, WEFT_GROUP_WORLD, "gradient norm", (int64_t *)&sum,
+                        sizeof sum / sizeof(int64_t), &t->device.act);
+    return weft_exact_value(&sum);
+}
+
+/* Runs of neighbouring pieces with the same weight decay are updated together. */
 static void update(weft_trainer *t, const weft_real *grads, double lr, double scale) {
     const weft_params *p = &t->model.table;
     weft_adamw a = {.lr = (weft_real)lr,
@@ -174,9 +267,17 @@ static void update(weft_trainer *t, const weft_real *grads, double lr, double sc
                     .step = t->step,
                     .grad_scale = (weft_real)scale};
     for (int64_t i = 0; i < p->count;) {
+        weft_piece piece;
         int64_t j = i + 1;
-        while (j < p->count && p->rows[j].decay == p->rows[i].decay) j++;
-        int64_t begin = p->rows[i].offset, end = j < p->count ? p->rows[j].offset : p->flat;
+        if (!weft_params_piece(p, &p->rows[i], &piece)) {
+            i = j;
+            continue;
+        }
+        int64_t begin = piece.at, end = piece.at + piece.count;
+        for (; j < p->count && p->rows[j].decay == p->rows[i].decay &&
+               p->rows[j].bucket == p->rows[i].bucket && weft_params_piece(p, &p->rows[j], &piece);
+             j++)
+            end = piece.at + piece.count;
         a.weight_decay = p->rows[i].decay ? (weft_real)t->config->optim.weight_decay : 0;
         t->device.ops->adamw(&t->device, t->params + begin, grads + begin, t->adam_m + begin,
                              t->adam_v + begin, end - begin, &a);
@@ -184,25 +285,36 @@ static void update(weft_trainer *t, const weft_real *grads, double lr, double sc
     }
 }
 
-void weft_trainer_step(weft_trainer *t, const weft_batch *batch, weft_step_result *out) {
+weft_real *weft_trainer_gradients(weft_trainer *t, const weft_batch *batch, weft_step_result *out) {
     *out = (weft_step_result){0};
-    int64_t targets = weft_world_sum_i64(batch->targets_counted);
+    bool tells = t->comm.group[WEFT_GROUP_TOKENS].rank == 0; /* its ranks have the same sequences */
+    int64_t targets = tells ? batch->targets_counted : 0;
+    weft_all_reduce_i64(&t->comm, WEFT_GROUP_WORLD, "targets", &targets, 1, &t->device.act);
     weft_objective o = objective(t, targets);
-    weft_real *grads = local_gradients(t, batch, &o);
-    weft_world_sum_real(grads, t->model.table.flat, t->sum_work);
+    weft_real *grads = weft_trainer_sum_gradients(t, batch, &o);
     gather_losses(t, targets, out);
-
-    double sumsq = 0;
-    t->device.ops->sumsq(&t->device, &sumsq, grads, t->model.table.flat);
-    out->grad_norm = sqrt(sumsq);
+    out->grad_norm = sqrt(squared_norm(t, grads));
     out->finite = isfinite(out->grad_norm) && isfinite(out->loss);
+    return grads;
+}
+
+void weft_trainer_update(weft_trainer *t, const weft_real *grads, weft_step_result *out) {
     t->step++;
     t->samples += (uint64_t)t->config->train.global_batch;
     out->tokens = t->config->train.global_batch * t->config->train.seq_len;
     t->tokens += out->tokens;
     out->lr = weft_schedule_lr(t->config, t->step);
-    if (!out->finite) return;
-    double clip = t->config->optim.clip,
-           scale = clip > 0 && out->grad_norm > clip ? clip / out->grad_norm : 1;
-    update(t, grads, out->lr, scale);
+    if (out->finite) {
+        double clip = t->config->optim.clip,
+               scale = clip > 0 && out->grad_norm > clip ? clip / out->grad_norm : 1;
+        update(t, grads, out->lr, scale);
+    }
+    weft_store_changed(t->store);
+}
+
+void weft_trainer_step(weft_trainer *t, const weft_batch *batch, weft_step_result *out) {
+    memset(t->comm.bytes, 0, sizeof t->comm.bytes);
+    weft_ledger_step_begin(t->comm.ledger, t->step + 1);
+    weft_trainer_update(t, weft_trainer_gradients(t, batch, out), out);
+    weft_ledger_step_end(t->comm.ledger);
 }

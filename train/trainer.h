@@ -1,4 +1,4 @@
-/* The training step: memory, microbatches, the sum of gradients, clipping, AdamW. */
+/* The training step: memory, microbatches, the sum of gradients, clipping, AdamW, on any mesh. */
 #ifndef WEFT_TRAINER_H
 #define WEFT_TRAINER_H
 
@@ -8,7 +8,7 @@
 #include "parallel/world.h"
 #include "train/checkpoint.h"
 
-#define WEFT_MAX_GRADIENTS 40
+#define WEFT_MAX_GRADIENTS 42
 
 typedef struct weft_step_result {
     double loss;        /* mean cross-entropy over the global batch's targets */
@@ -21,34 +21,46 @@ typedef struct weft_step_result {
 typedef struct weft_trainer {
     const weft_config *config;
     weft_world world;
+    weft_comm comm;
     weft_device device;
     weft_model model;
+    weft_store *store;
 
-    int64_t micro_total, micro_local; /* microbatches of a step: all, and this rank's (a contiguous range) */
-    int64_t groups, group_size;       /* this rank's leaves of the gradient tree, and microbatches in each */
+    /* Microbatches of a step: all, and those that this rank works on, in `blocks` parts: see trainer_tree.c.
+     */
+    int64_t micro_total, micro_local, blocks;
+    int64_t traffic[WEFT_AXES + 1]; /* bytes of a step on this rank, by axis; the last: control */
 
-    weft_arena state; /* everything below lives here */
+    weft_arena state; /* everything below lives here; the parameters etc. are this rank's shards */
     weft_real *params, *adam_m, *adam_v;
-    weft_real *grads[WEFT_MAX_GRADIENTS]; /* buffers of the gradient tree: see trainer.c */
+    weft_real *grads[WEFT_MAX_GRADIENTS]; /* buffers of the gradient tree */
     int grads_count;
-    void *sum_work;
-    weft_loss *losses_local, *losses;
+    weft_loss *losses_local, *losses_all, *losses;
+    int32_t *tokens_local, *targets_local, *doc_start_local,
+        *doc_chunk_local; /* a microbatch's part under cp */
 
     /* Counters that a checkpoint keeps. */
     int64_t step, tokens;
     uint64_t samples;
 } weft_trainer;
 
-/* Sizes and allocates everything. Not collective: the ranks agree on the status afterwards. With dry = true
- * nothing is allocated: the arenas only measure, and weft_trainer_bytes tells what a run of this
- * configuration would use on each rank of w. The configuration is kept by reference. Fails with WEFT_EINPUT
- * when the batch does not divide over the ranks.
- */
+/* Sizes and allocates everything. With dry = true nothing is allocated: the arenas only measure, and
+ * weft_trainer_bytes tells what a run of this configuration would use on rank w->rank of w->size,
+ * weft_trainer.traffic what it would receive. Otherwise collective; the status is agreed. The configuration
+ * is kept by reference. Fails with WEFT_EINPUT when the mesh does not fit the ranks or the model, or the
+ * batch does not divide over the ranks. */
 weft_status weft_trainer_open(weft_trainer *t, const weft_config *c, const weft_world *w, bool dry);
-void weft_trainer_close(weft_trainer *t);
+void weft_trainer_close(weft_trainer *t); /* collective unless dry */
 
+/* Bytes on one rank; the first rank of a mesh has the most. */
 typedef struct weft_trainer_memory {
-    size_t parameters, gradients, optimizer, communication, activations, total; /* bytes on one rank */
+    size_t parameters, optimizer; /* this rank's shards */
+    size_t gradients;             /* shards: the buffers of the gradient tree */
+    size_t gathered;              /* whole weights and gradients of the layers in use (FSDP) */
+    size_t buffers;               /* losses, a microbatch's part of the sequence */
+    size_t activations;           /* what the forward pass keeps for the backward pass */
+    size_t workspace;             /* of operations and collectives, on top of it at the peak */
+    size_t total;
 } weft_trainer_memory;
 weft_trainer_memory weft_trainer_bytes(const weft_trainer *t);
 
@@ -56,15 +68,27 @@ weft_trainer_memory weft_trainer_bytes(const weft_trainer *t);
 void weft_trainer_init(weft_trainer *t);
 
 /* Number of samples that this rank loads for a step, and their global numbers for the step that starts at
- * `samples`. */
+ * `samples`. Ranks that share a microbatch (cp, tp) load the same ones. */
 int64_t weft_trainer_batch_size(const weft_trainer *t);
 void weft_trainer_batch_samples(const weft_trainer *t, uint64_t samples, uint64_t *out);
+/* The loader of the configuration's training data, for batches of that size. Not collective. */
+weft_status weft_trainer_open_loader(const weft_trainer *t, weft_loader **out);
+/* The global number of microbatch i of those of data rank (dp, fsdp). */
+int64_t weft_trainer_micro(const weft_trainer *t, int dp, int fsdp, int64_t i);
 
 /* One update on this rank's part of the batch. Collective. No allocation. */
 void weft_trainer_step(weft_trainer *t, const weft_batch *batch, weft_step_result *out);
+/* Its two halves: gradients of the whole batch, this rank's shards, before clipping (they stay valid until
+ * the next step); the update with them, and the counters. */
+weft_real *weft_trainer_gradients(weft_trainer *t, const weft_batch *batch, weft_step_result *out);
+void weft_trainer_update(weft_trainer *t, const weft_real *grads, weft_step_result *out);
 
 /* Checkpoints. Collective. `loader` gives the digests that a resumed run must match. */
 weft_status weft_trainer_save(weft_trainer *t, const weft_loader *loader, const char *run);
 weft_status weft_trainer_load(weft_trainer *t, const weft_loader *loader, const char *path);
+
+/* trainer_tree.c: how the microbatches are divided and their gradients summed. */
+weft_status weft_trainer_divide(weft_trainer *t);
+weft_real *weft_trainer_sum_gradients(weft_trainer *t, const weft_batch *batch, const weft_objective *o);
 
 #endif

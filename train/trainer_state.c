@@ -8,12 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* All ranks hold all rows: when saving, rank r passes those whose number is r modulo the ranks, so that each
- * is written once and the work is shared. */
-static weft_status list_tensors(const weft_trainer *t, bool share, weft_fragment_list *out) {
-    weft_real *const flats[WEFT_FRAGMENT_KINDS] = {t->params, t->adam_m, t->adam_v};
-    return weft_fragments_make(out, &t->model.table, flats, WEFT_FRAGMENT_KINDS, share ? t->world.rank : 0,
-                               share ? t->world.size : 1);
+static weft_status list_tensors(const weft_trainer *t, bool save, weft_fragment_list *out) {
+    weft_real *const shards[WEFT_FRAGMENT_KINDS] = {t->params, t->adam_m, t->adam_v};
+    const weft_group *dense = &t->comm.group[WEFT_GROUP_REPLICA],
+                     *expert = &t->comm.group[WEFT_GROUP_EXPERT_REPLICA];
+    return weft_fragments_shards(out, &t->model.table, shards, (weft_replica){dense->size, dense->rank},
+                                 (weft_replica){expert->size, expert->rank}, save);
 }
 
 weft_status weft_trainer_save(weft_trainer *t, const weft_loader *loader, const char *run) {
@@ -132,6 +132,7 @@ weft_status weft_trainer_load(weft_trainer *t, const weft_loader *loader, const 
     st = list_tensors(t, false, &list);
     WEFT_GOTO(st, done, weft_world_agree(st));
     WEFT_GOTO(st, done, weft_ckpt_load(&t->world, path, list.fragments, list.count));
+    weft_store_changed(t->store);
     t->step = state.step;
     t->samples = state.samples;
     t->tokens = state.tokens;

@@ -80,42 +80,47 @@ V_INLINE vdouble load_double(const weft_real *p) {
 #endif
 }
 
-static double block_sumsq(const weft_real *x, int64_t n) {
-    vdouble a = {0}, b = {0}, c = {0}, e = {0};
-    int64_t i = 0;
-    for (; i + 4 * DLEN <= n; i += 4 * DLEN) {
-        vdouble p = load_double(x + i), q = load_double(x + i + DLEN);
-        vdouble r = load_double(x + i + 2 * DLEN), s = load_double(x + i + 3 * DLEN);
-        a += p * p;
-        b += q * q;
-        c += r * r;
-        e += s * s;
+/* Sixteen sums side by side, whatever the width of vectors, then halves added to halves: every instruction
+ * set adds in the same order. (In the reference build a fused multiply-add may still round a square
+ * differently; squares of floats are exact.) */
+#define SUM_WIDTH 16
+#define SUM_VECTORS (SUM_WIDTH * (int64_t)sizeof(double) / VBYTES)
+
+V_INLINE double block_sumsq(const weft_real *x) {
+    vdouble sums[SUM_VECTORS] = {{0}};
+    for (int64_t i = 0; i < WEFT_SUM_BLOCK / DLEN; i++) {
+        vdouble p = load_double(x + i * DLEN);
+        sums[i % SUM_VECTORS] += p * p;
     }
-    double sum = 0;
-    a = (a + b) + (c + e);
-    for (int64_t l = 0; l < DLEN; l++) sum += a[l];
-    for (; i < n; i++) sum += (double)x[i] * (double)x[i];
-    return sum;
+    for (int64_t half = SUM_VECTORS / 2; half > 0; half /= 2)
+        for (int64_t v = 0; v < half; v++) sums[v] += sums[v + half];
+    double lanes[DLEN];
+    memcpy(lanes, &sums[0], sizeof lanes);
+    for (int64_t half = DLEN / 2; half > 0; half /= 2)
+        for (int64_t l = 0; l < half; l++) lanes[l] += lanes[l + half];
+    return lanes[0];
 }
 
-/* Blocks by n alone: 16K elements, more when that would be more than 1024 blocks. */
-void CPU_OP(sumsq)(weft_device *d, double *out, const weft_real *x, int64_t n) {
-    int64_t size = 16384;
-    if ((n + size - 1) / size > 1024) size = (n + 1023) / 1024;
-    int64_t blocks = (n + size - 1) / size;
-    size_t mark = weft_arena_mark(&d->act);
-    double *partial = weft_arena_push(&d->act, (size_t)blocks * sizeof *partial);
-    if (!d->dry) {
-#pragma omp parallel for schedule(static) num_threads(cpu_team(d, n))
-        for (int64_t b = 0; b < blocks; b++)
-            partial[b] = block_sumsq(x + b * size, n - b * size < size ? n - b * size : size);
-        double sum = 0;
-        for (int64_t b = 0; b < blocks; b++) sum += partial[b];
-        *out = sum;
+void CPU_OP(sumsq)(weft_device *d, weft_exact *sum, const weft_real *x, int64_t n) {
+    if (d->dry) return;
+#pragma omp parallel num_threads(cpu_team(d, n))
+    {
+        MY_SLICE(n, i, end);
+        weft_exact mine = {{0}, 0};
+        for (; i + WEFT_SUM_BLOCK <= end; i += WEFT_SUM_BLOCK) weft_exact_add(&mine, block_sumsq(x + i));
+        if (i < end) {
+            weft_real last[WEFT_SUM_BLOCK] = {0};
+            memcpy(last, x + i, (size_t)(end - i) * sizeof *x);
+            weft_exact_add(&mine, block_sumsq(last));
+        }
+#pragma omp critical(weft_sumsq)
+        weft_exact_merge(sum, &mine);
     }
-    weft_arena_release(&d->act, mark);
 }
 
 void CPU_OP(sumsq_act)(weft_device *d, double *out, const weft_act *x, int64_t n) {
-    CPU_OP(sumsq)(d, out, x, n);
+    if (d->dry) return;
+    weft_exact sum = {{0}, 0};
+    CPU_OP(sumsq)(d, &sum, x, n); /* weft_act is weft_real here */
+    *out = weft_exact_value(&sum);
 }

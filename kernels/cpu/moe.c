@@ -49,6 +49,29 @@ void CPU_OP(moe_sort)(weft_device *d, int64_t *offsets, int32_t *slot_of, int32_
     weft_arena_release(&d->act, mark);
 }
 
+/* offsets[x] first counts on from the first place of expert x, and so ends at that of x + 1. */
+void CPU_OP(moe_regroup)(weft_device *d, int64_t *offsets, int32_t *row_of, int32_t *place_of,
+                         const int64_t *counts, int64_t sources, int64_t X) {
+    if (d->dry) return;
+    int64_t first = 0, row = 0;
+    for (int64_t x = 0; x < X; x++) {
+        offsets[x] = first;
+        for (int64_t s = 0; s < sources; s++) first += counts[s * X + x];
+    }
+    for (int64_t s = 0; s < sources; s++)
+        for (int64_t x = 0; x < X; x++) {
+            const int64_t place = offsets[x], count = counts[s * X + x];
+            for (int64_t i = 0; i < count; i++) {
+                row_of[place + i] = (int32_t)(row + i);
+                place_of[row + i] = (int32_t)(place + i);
+            }
+            row += count;
+            offsets[x] += count;
+        }
+    for (int64_t x = X; x > 0; x--) offsets[x] = offsets[x - 1];
+    offsets[0] = 0;
+}
+
 void CPU_OP(gather_rows)(weft_device *d, weft_act *y_, const weft_act *x_, const int32_t *row_of, int64_t n,
                          int64_t D) {
     if (d->dry) return;

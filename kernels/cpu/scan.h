@@ -1,4 +1,4 @@
-/* What the forward and the backward selective scan share: how channels lie in vectors.
+/* What the passes of the selective scan share: how channels lie in vectors.
  *
  * A piece of work is one sequence and SCAN_WIDTH channels; it walks the sequence in chunks of WEFT_SCAN_CHUNK
  * tokens. Elementwise quantities of a chunk lie as [token][SCAN_WIDTH]; states and A as [vector of
@@ -34,10 +34,12 @@ V_INLINE vreal scan_decay(vreal x) {
 #endif
 }
 
-/* Whether the tokens t0 .. t0 + rows of sequence b start a document. */
+/* Whether row t of sequence b starts a document: the state before it is cut off. */
+V_INLINE bool scan_starts(const weft_scan *a, int64_t b, int64_t t) {
+    return a->doc_start && a->doc_start[b * a->T + t] == a->pos0 + t;
+}
 V_INLINE void scan_resets(bool *reset, const weft_scan *a, int64_t b, int64_t t0, int64_t rows) {
-    for (int64_t t = 0; t < rows; t++)
-        reset[t] = a->doc_start && a->doc_start[b * a->T + t0 + t] == a->pos0 + t0 + t;
+    for (int64_t t = 0; t < rows; t++) reset[t] = scan_starts(a, b, t0 + t);
 }
 
 /* [count][N] (one row per channel) to [N][VLEN] with zeros behind, and back. */

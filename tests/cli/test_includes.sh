@@ -23,7 +23,7 @@ behind() { # HEADER files...
     found=$(grep -rlE "#include [<\"]$header[>\"]" kernels parallel model data train | sort | tr '\n' ' ')
     check "$header is included by: $*" test "${found% }" = "$*"
 }
-behind mpi.h parallel/world.c
+behind mpi.h parallel/comm_mpi.c
 behind hdf5.h data/h5z_zstd.c data/shard_hdf5.c train/ckpt_hdf5.c train/version.c
 behind yaml.h model/config_yaml.c
 behind cblas.h kernels/cpu/blas.h

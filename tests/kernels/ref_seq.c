@@ -93,6 +93,13 @@ void ref_scan_fwd(const ref_scan *a) {
                 }
                 a->hT[(b * E + e) * N + n] = h;
             }
+    for (int64_t i = 0; i < a->B * E && a->sigma; i++) {
+        a->sigma[i] = 0;
+        for (int64_t t = 0; t < a->T; t++)
+            a->sigma[i] += starts(a, i / E, t)
+                               ? INFINITY
+                               : softplus(a->dt[(i / E * a->T + t) * E + i % E] + a->dt_bias[i % E]);
+    }
     for (int64_t i = 0; i < a->B * a->T * E; i++) a->out[i] = a->y[i] * a->z[i] * sigmoid(a->z[i]);
 }
 
@@ -146,6 +153,20 @@ void ref_scan_bwd(const ref_scan *a) {
         a->ddt_bias[i % E] += a->ddt[i];
     }
     free(h);
+}
+
+void ref_scan_carry(const ref_carry *a) {
+    const int64_t states = a->B * a->E * a->N;
+    for (int64_t i = 0; i < states; i++) {
+        double state = 0;
+        for (int64_t step = 0; step < a->chunks; step++) {
+            const int64_t k = a->reverse ? a->chunks - 1 - step : step;
+            a->out[k * states + i] = state;
+            const double sigma = a->sigma[(k * states + i) / a->N];
+            state *= isinf(sigma) ? 0 : exp(-exp(a->A_log[i % (a->E * a->N)]) * sigma);
+            state += a->S[k * states + i];
+        }
+    }
 }
 
 /* ---- attention ---- */

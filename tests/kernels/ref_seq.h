@@ -20,12 +20,21 @@ typedef struct ref_scan {
     int64_t B, T, E, N, pos0;
     const int32_t *doc_start;
     double *u, *dt, *z, *Bm, *Cm, *dt_bias, *A_log, *D, *h0; /* h0: or NULL */
-    double *y, *out, *hT;
-    double *dout, *dhT; /* dhT: or NULL */
+    double *y, *out, *hT, *sigma;                            /* sigma: or NULL */
+    double *dout, *dhT;                                      /* dhT: or NULL */
     double *du, *ddt, *dz, *dB, *dC, *ddt_bias, *dA_log, *dD, *dh0;
 } ref_scan;
 void ref_scan_fwd(const ref_scan *a);
 void ref_scan_bwd(const ref_scan *a);
+
+/* What scan_carry gives to all ranks: chunks in the order of the sequence. */
+typedef struct ref_carry {
+    int64_t B, E, N, chunks;
+    int reverse;
+    const double *S, *sigma, *A_log; /* [chunks,B,E,N], [chunks,B,E], [E,N] */
+    double *out;                     /* [chunks,B,E,N] */
+} ref_carry;
+void ref_scan_carry(const ref_carry *a);
 
 typedef struct ref_attention {
     int64_t B, Tq, Tk, H, G, d, q_pos0;

@@ -149,6 +149,9 @@ typedef struct ref_tok_moe_case {
 } ref_tok_moe_case;
 void ref_tok_check_moe(const ref_tok_moe_case *c);
 
+/* moe_regroup of rows that came from `sources`, 0 .. most of each to an expert. */
+void ref_tok_check_regroup(int64_t sources, int64_t X, int64_t most);
+
 typedef struct ref_tok_loss_case {
     int64_t M, V;
     double deviation, shift; /* of the logits */
@@ -156,9 +159,12 @@ typedef struct ref_tok_loss_case {
     double tol;
 } ref_tok_loss_case;
 void ref_tok_check_loss(const ref_tok_loss_case *c);
+/* The same with the vocabulary cut at cuts[0] = 0 <= cuts[1] <= ... <= cuts[parts] = V. */
+void ref_tok_check_loss_parts(const ref_tok_loss_case *c, const int64_t *cuts, int64_t parts);
 
 typedef struct ref_tok_embedding_case {
     int64_t M, D, V;
+    int64_t first, words; /* row 0 of the table is word `first` of a vocabulary of `words` */
     double tol;
 } ref_tok_embedding_case;
 void ref_tok_check_embedding(const ref_tok_embedding_case *c);

@@ -309,6 +309,55 @@ void ref_tok_check_moe(const ref_tok_moe_case *c) {
     free(a.offsets);
 }
 
+typedef struct regroup_args {
+    int64_t sources, X, *counts, *offsets;
+    int32_t *row_of, *place_of;
+} regroup_args;
+
+static void call_regroup(weft_device *d, void *of) {
+    regroup_args *a = of;
+    d->ops->moe_regroup(d, a->offsets, a->row_of, a->place_of, a->counts, a->sources, a->X);
+}
+
+/* Rows are in the order of sources already, so the wanted order is theirs, stably sorted by expert. */
+void ref_tok_check_regroup(int64_t sources, int64_t X, int64_t most) {
+    NAMED(what, "regroup %lld sources %lld experts up to %lld rows", LL(sources), LL(X), LL(most));
+    int32_t *drawn = ref_tok_ids("counts", sources * X, most + 1), *expert;
+    int64_t n = 0, row = 0, at = 0;
+    for (int64_t i = 0; i < sources * X; i++) n += drawn[i];
+    expert = malloc((size_t)n * sizeof *expert + 1);
+    regroup_args a = {sources,
+                      X,
+                      malloc((size_t)(sources * X) * sizeof(int64_t)),
+                      calloc((size_t)X + 1, sizeof(int64_t)),
+                      ref_tok_ids("row_of", n, 7),
+                      ref_tok_ids("place_of", n, 7)};
+    for (int64_t i = 0; i < sources * X; i++) {
+        a.counts[i] = drawn[i];
+        for (int64_t r = 0; r < drawn[i]; r++) expert[row++] = (int32_t)(i % X);
+    }
+    const size_t bytes = (size_t)n * sizeof(int32_t);
+    ref_tok_run(what, call_regroup, &a,
+                (ref_tok_out[]){
+                    {a.offsets, (size_t)(X + 1) * sizeof *a.offsets}, {a.row_of, bytes}, {a.place_of, bytes}},
+                3);
+    for (int64_t x = 0; x < X; x++) {
+        ck_assert_msg(a.offsets[x] == at, "%s: offset %lld", what, LL(x));
+        for (row = 0; row < n; row++) {
+            if (expert[row] != x) continue;
+            ck_assert_msg(a.row_of[at] == row && a.place_of[row] == at, "%s: row %lld", what, LL(row));
+            at++;
+        }
+    }
+    ck_assert_msg(a.offsets[X] == n, "%s: last offset", what);
+    free(drawn);
+    free(expert);
+    free(a.counts);
+    free(a.offsets);
+    free(a.row_of);
+    free(a.place_of);
+}
+
 /* ---- loss ---- */
 
 typedef struct loss_args {
@@ -324,9 +373,8 @@ static void call_loss(weft_device *d, void *of) {
                           a->c->with_grad);
 }
 
-void ref_tok_check_loss(const ref_tok_loss_case *c) {
-    NAMED(what, "cross entropy M %lld V %lld deviation %g shift %g gradient %d", LL(c->M), LL(c->V),
-          c->deviation, c->shift, c->with_grad);
+/* Some rows do not count, some want the last word. */
+static loss_args loss_case(const ref_tok_loss_case *c) {
     loss_args a = {c, ref_tok_random("loss", c->M, 1), ref_tok_random("logits", c->M * c->V, c->deviation),
                    ref_tok_ids("targets", c->M, c->V)};
     for (int64_t i = 0; i < c->M * c->V; i++) {
@@ -337,18 +385,102 @@ void ref_tok_check_loss(const ref_tok_loss_case *c) {
         if (m % 5 == 2) a.targets[m] = -1;
         if (m % 5 == 3) a.targets[m] = (int32_t)(c->V - 1);
     }
-    ref_tok_run(what, call_loss, &a, (ref_tok_out[]){REF_TOK_OUT(a.loss), REF_TOK_OUT(a.logits)}, 2);
+    return a;
+}
+
+/* Holds loss and logits to the reference. Without a gradient the logits must be untouched. A softmax far
+ * below the row's mean is off by the rounding of its logit, so the gradient is held to the largest logit's
+ * error. */
+static void compare_loss(const char *what, loss_args *a) {
+    const ref_tok_loss_case *c = a->c;
     ref_tok_array gradient = ref_tok_random("gradient", c->M * c->V, 1);
-    ref_tok_cross_entropy(a.loss.ref, gradient.ref, a.logits.ref, a.targets, c->M, c->V, (double)loss_scale);
-    ref_tok_close(what, a.loss, c->tol);
-    if (c->with_grad) memcpy(a.logits.ref, gradient.ref, (size_t)a.logits.n * sizeof(double));
-    /* Without a gradient the logits must be untouched. A softmax far below the row's mean is off by the
-     * rounding of its logit, so the gradient is held to the largest logit's error. */
-    ref_tok_close(what, a.logits, c->with_grad ? c->tol * fmax(1, fabs(c->shift) + 4 * c->deviation) : 0);
+    ref_tok_cross_entropy(a->loss.ref, gradient.ref, a->logits.ref, a->targets, c->M, c->V,
+                          (double)loss_scale);
+    ref_tok_close(what, a->loss, c->tol);
+    if (c->with_grad) memcpy(a->logits.ref, gradient.ref, (size_t)a->logits.n * sizeof(double));
+    ref_tok_close(what, a->logits, c->with_grad ? c->tol * fmax(1, fabs(c->shift) + 4 * c->deviation) : 0);
+    for (int64_t m = 0; m < c->M; m++) ck_assert(a->targets[m] >= 0 || a->loss.x[m] == 0);
     ref_tok_free(gradient);
+}
+
+static void free_loss(loss_args a) {
     ref_tok_free(a.loss);
     ref_tok_free(a.logits);
     free(a.targets);
+}
+
+void ref_tok_check_loss(const ref_tok_loss_case *c) {
+    NAMED(what, "cross entropy M %lld V %lld deviation %g shift %g gradient %d", LL(c->M), LL(c->V),
+          c->deviation, c->shift, c->with_grad);
+    loss_args a = loss_case(c);
+    ref_tok_run(what, call_loss, &a, (ref_tok_out[]){REF_TOK_OUT(a.loss), REF_TOK_OUT(a.logits)}, 2);
+    compare_loss(what, &a);
+    free_loss(a);
+}
+
+typedef struct part_args {
+    const loss_args *whole;
+    int64_t parts, part, first, V;
+    ref_tok_array loss, logits, all_parts;
+} part_args;
+
+static void call_partial(weft_device *d, void *of) {
+    part_args *a = of;
+    const int64_t M = a->whole->c->M;
+    d->ops->cross_entropy_partial(d, a->all_parts.x + a->part * M * 3, a->logits.x, a->whole->targets, M,
+                                  a->first, a->V);
+}
+static void call_merge(weft_device *d, void *of) {
+    part_args *a = of;
+    d->ops->cross_entropy_merge(d, a->loss.x, a->logits.x, a->all_parts.x, a->parts, a->whole->targets,
+                                a->whole->c->M, a->first, a->V, loss_scale, a->whole->c->with_grad);
+}
+
+/* The columns of a part, out of the whole or (back) into it. */
+static void move_columns(const part_args *a, bool back) {
+    const int64_t M = a->whole->c->M, V = a->whole->c->V;
+    for (int64_t m = 0; m < M; m++) {
+        weft_real *part = a->logits.x + m * a->V, *whole = a->whole->logits.x + m * V + a->first;
+        memcpy(back ? whole : part, back ? part : whole, (size_t)a->V * sizeof *part);
+    }
+}
+
+/* Every part gives the same loss, and its columns of the gradient. */
+void ref_tok_check_loss_parts(const ref_tok_loss_case *c, const int64_t *cuts, int64_t parts) {
+    NAMED(what, "cross entropy M %lld V %lld deviation %g shift %g gradient %d in %lld parts", LL(c->M),
+          LL(c->V), c->deviation, c->shift, c->with_grad, LL(parts));
+    loss_args whole = loss_case(c);
+    ref_tok_array all = ref_tok_random("parts", parts * c->M * 3, 1);
+    part_args *a = calloc((size_t)parts, sizeof *a);
+    for (int64_t p = 0; p < parts; p++) {
+        a[p] = (part_args){&whole,
+                           parts,
+                           p,
+                           cuts[p],
+                           cuts[p + 1] - cuts[p],
+                           ref_tok_random("loss", c->M, 1),
+                           ref_tok_random("part", c->M * (cuts[p + 1] - cuts[p]), 1),
+                           all};
+        move_columns(&a[p], false);
+        ref_tok_run(what, call_partial, &a[p], (ref_tok_out[]){REF_TOK_OUT(all), REF_TOK_OUT(a[p].logits)},
+                    2);
+    }
+    for (int64_t p = 0; p < parts; p++) {
+        ref_tok_run(what, call_merge, &a[p],
+                    (ref_tok_out[]){REF_TOK_OUT(a[p].loss), REF_TOK_OUT(a[p].logits), REF_TOK_OUT(all)}, 3);
+        move_columns(&a[p], true);
+        ck_assert_msg(memcmp(a[p].loss.x, a[0].loss.x, (size_t)c->M * sizeof(weft_real)) == 0,
+                      "%s: part %lld has another loss", what, LL(p));
+    }
+    memcpy(whole.loss.x, a[0].loss.x, (size_t)c->M * sizeof(weft_real));
+    compare_loss(what, &whole);
+    for (int64_t p = 0; p < parts; p++) {
+        ref_tok_free(a[p].loss);
+        ref_tok_free(a[p].logits);
+    }
+    ref_tok_free(all);
+    free(a);
+    free_loss(whole);
 }
 
 /* ---- embedding ---- */
@@ -361,27 +493,36 @@ typedef struct embedding_args {
 
 static void call_embedding_fwd(weft_device *d, void *of) {
     embedding_args *a = of;
-    d->ops->embedding_fwd(d, a->y.x, a->table.x, a->ids, a->c->M, a->c->D);
+    d->ops->embedding_fwd(d, a->y.x, a->table.x, a->ids, a->c->M, a->c->D, a->c->first, a->c->V);
 }
 static void call_embedding_bwd(weft_device *d, void *of) {
     embedding_args *a = of;
-    d->ops->embedding_bwd(d, a->table.x, a->y.x, a->ids, a->c->M, a->c->D, a->c->V);
+    d->ops->embedding_bwd(d, a->table.x, a->y.x, a->ids, a->c->M, a->c->D, a->c->first, a->c->V);
+}
+
+/* Place of element i of y in the table, or -1. */
+static int64_t place_of(const embedding_args *a, int64_t i) {
+    const int64_t D = a->c->D, row = a->ids[i / D] - a->c->first;
+    return row < 0 || row >= a->c->V ? -1 : row * D + i % D;
 }
 
 void ref_tok_check_embedding(const ref_tok_embedding_case *c) {
-    NAMED(what, "embedding M %lld D %lld V %lld", LL(c->M), LL(c->D), LL(c->V));
-    embedding_args a = {c, ref_tok_ids("ids", c->M, c->V), ref_tok_random("table", c->V * c->D, 1),
+    NAMED(what, "embedding M %lld D %lld rows %lld from %lld of %lld", LL(c->M), LL(c->D), LL(c->V),
+          LL(c->first), LL(c->words));
+    embedding_args a = {c, ref_tok_ids("ids", c->M, c->words), ref_tok_random("table", c->V * c->D, 1),
                         ref_tok_random("y", c->M * c->D, 1)};
-    a.ids[c->M - 1] = (int32_t)(c->V - 1);
+    a.ids[c->M - 1] = (int32_t)(c->words - 1);
     ref_tok_run(what, call_embedding_fwd, &a, (ref_tok_out[]){REF_TOK_OUT(a.y)}, 1);
-    for (int64_t i = 0; i < c->M * c->D; i++) a.y.ref[i] = a.table.ref[a.ids[i / c->D] * c->D + i % c->D];
+    for (int64_t i = 0; i < c->M * c->D; i++)
+        a.y.ref[i] = place_of(&a, i) < 0 ? 0 : a.table.ref[place_of(&a, i)];
     ref_tok_close(what, a.y, 0);
 
     ref_tok_array dy = ref_tok_random("dy", c->M * c->D, 1);
     ref_tok_free(a.y);
     a.y = dy;
     ref_tok_run(what, call_embedding_bwd, &a, (ref_tok_out[]){REF_TOK_OUT(a.table)}, 1);
-    for (int64_t i = 0; i < c->M * c->D; i++) a.table.ref[a.ids[i / c->D] * c->D + i % c->D] += dy.ref[i];
+    for (int64_t i = 0; i < c->M * c->D; i++)
+        if (place_of(&a, i) >= 0) a.table.ref[place_of(&a, i)] += dy.ref[i];
     ref_tok_close(what, a.table, c->tol);
     ref_tok_free(a.table);
     ref_tok_free(a.y);
@@ -393,7 +534,8 @@ void ref_tok_check_embedding(const ref_tok_embedding_case *c) {
 typedef struct flat_args {
     int64_t n, D, ld; /* the rows of copy_rows */
     ref_tok_array a, b, y;
-    double sums[2];
+    weft_exact exact;
+    double sum;
     bool in_place;
 } flat_args;
 
@@ -423,8 +565,8 @@ static void call_zero(weft_device *d, void *of) {
 }
 static void call_sumsq(weft_device *d, void *of) {
     flat_args *f = of;
-    d->ops->sumsq(d, &f->sums[0], f->a.x, f->n);
-    d->ops->sumsq_act(d, &f->sums[1], f->b.x, f->n);
+    d->ops->sumsq(d, &f->exact, f->a.x, f->n);
+    d->ops->sumsq_act(d, &f->sum, f->b.x, f->n);
 }
 
 void ref_tok_check_elementwise(int64_t n, double tol) {
@@ -436,19 +578,21 @@ void ref_tok_check_elementwise(int64_t n, double tol) {
                    ref_tok_random("a", n, 1),
                    ref_tok_random("b", n, 1),
                    ref_tok_random("y", n, 1),
-                   {1, 1},
+                   {{0}, 0},
+                   1,
                    false};
     const ref_tok_out y[] = {REF_TOK_OUT(f.y)}, a[] = {REF_TOK_OUT(f.a)};
 
-    ref_tok_run(what, call_sumsq, &f, (ref_tok_out[]){{f.sums, sizeof f.sums}}, 1);
-    double want[2] = {0, 0};
+    weft_exact_add(&f.exact, 3); /* is added to */
+    ref_tok_run(what, call_sumsq, &f, (ref_tok_out[]){{&f.exact, sizeof f.exact}, {&f.sum, sizeof f.sum}}, 2);
+    double want[2] = {3, 0}, got[2] = {weft_exact_value(&f.exact), f.sum};
     for (int64_t i = 0; i < n; i++) {
         want[0] += f.a.ref[i] * f.a.ref[i];
         want[1] += f.b.ref[i] * f.b.ref[i];
     }
     for (int i = 0; i < 2; i++)
-        ck_assert_msg(fabs(f.sums[i] - want[i]) <= 1e-12 * want[i],
-                      "%s: sum of squares %d is %.17g, should be %.17g", what, i, f.sums[i], want[i]);
+        ck_assert_msg(fabs(got[i] - want[i]) <= 1e-12 * want[i],
+                      "%s: sum of squares %d is %.17g, should be %.17g", what, i, got[i], want[i]);
 
     ref_tok_run(what, call_add, &f, y, 1);
     for (int64_t i = 0; i < n; i++) f.y.ref[i] = f.a.ref[i] + f.b.ref[i];

@@ -40,12 +40,17 @@ weft_real *seq_output(seq_case *c, const char *name, double **ref, int64_t rows,
 /* Added to by the operation; the reference assigns. */
 weft_real *seq_sum(seq_case *c, const char *name, double **ref, int64_t rows, int64_t width,
                    double tolerance);
+/* An output of which the reference is known: ref [rows, width] is copied. */
+weft_real *seq_again(seq_case *c, const char *name, const double *ref, int64_t rows, int64_t width,
+                     double tolerance);
 /* The reference's array of an input or output, as weft_real values: what one operation hands to another. */
 void seq_give(seq_case *c, const weft_real *x);
 void seq_free(seq_case *c);
 
 /* Documents of random lengths, the first one begun before position pos0: doc_start [B*T]. To be freed. */
 int32_t *seq_documents(uint64_t seed, int64_t B, int64_t T, int64_t pos0, int64_t mean_length);
+/* The same as a chunk of a sequence sees it: positions from its row 0 on, starts before it negative. */
+int32_t *seq_chunk_documents(uint64_t seed, int64_t B, int64_t T, int64_t mean_length);
 
 typedef void (*seq_op)(weft_device *d, void *argument);
 void seq_run(seq_case *c, seq_op op, void *argument, const char *what);
@@ -57,17 +62,40 @@ void seq_finite_difference(double (*loss)(void *), void *argument, double *x, co
 /* The cases. Tolerances are for the build at hand. */
 typedef struct conv_shape {
     int64_t B, T, E, K;
-    int bias, halo, documents; /* documents: mean length, 0 for none */
+    int bias, halo, documents; /* halo: 2 for that of a chunk; documents: mean length, 0 for none */
     double forward, gradient;
 } conv_shape;
 void seq_conv(const conv_shape *s);
 
 typedef struct scan_shape {
     int64_t B, T, E, N;
-    int state, documents; /* state: with h0, hT, dhT, dh0 */
+    int state, documents; /* state: with h0, hT, dhT, dh0; 2 for those of a chunk */
     double forward, gradient;
 } scan_shape;
 void seq_scan(const scan_shape *s);
+
+typedef struct carry_shape {
+    int64_t B, E, N;
+    int cp;
+    double tolerance;
+} carry_shape;
+void seq_carry(const carry_shape *s);
+
+/* Convolution and scan over 2 * cp chunks as the ranks of a context parallel group run them, against one call
+ * over the whole sequences. */
+typedef enum chunk_documents {
+    CHUNKS_NO_TABLE,
+    CHUNKS_ONE,
+    CHUNKS_RANDOM,
+    CHUNKS_AT_BORDERS
+} chunk_documents;
+typedef struct chunk_shape {
+    int64_t B, T, E, N, K; /* T: of a chunk */
+    int cp;
+    chunk_documents documents;
+    double tolerance; /* largest difference over the largest element */
+} chunk_shape;
+void seq_chunks(const chunk_shape *s);
 
 typedef struct attention_shape {
     int64_t B, Tq, Tk, H, G, d;

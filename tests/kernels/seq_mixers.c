@@ -18,6 +18,9 @@ static void run_scan_fwd(weft_device *d, void *a) {
 static void run_scan_bwd(weft_device *d, void *a) {
     d->ops->scan_bwd(d, a);
 }
+static void run_scan_bwd_state(weft_device *d, void *a) {
+    d->ops->scan_bwd_state(d, a);
+}
 static void run_attention_fwd(weft_device *d, void *a) {
     d->ops->attention_fwd(d, a);
 }
@@ -26,14 +29,16 @@ static void run_attention_bwd(weft_device *d, void *a) {
 }
 
 void seq_conv(const conv_shape *s) {
-    const int64_t M = s->B * s->T, E = s->E, K = s->K, ld = E + SEQ_PAD, pos0 = s->halo ? 9 : 0;
+    const int64_t M = s->B * s->T, E = s->E, K = s->K, ld = E + SEQ_PAD, pos0 = s->halo == 1 ? 9 : 0;
     seq_case in = {.seed = 1}, out = {.seed = 2};
     ref_conv r = {.B = s->B, .T = s->T, .E = E, .K = K, .pos0 = pos0};
     weft_conv a = {.B = s->B, .T = s->T, .E = E, .K = K, .ldx = ld, .ldy = ld, .pos0 = pos0};
     char what[160];
     snprintf(what, sizeof what, "conv B=%d T=%d E=%d K=%d bias=%d halo=%d documents=%d", (int)s->B, (int)s->T,
              (int)E, (int)K, s->bias, s->halo, s->documents);
-    int32_t *documents = s->documents ? seq_documents(3, s->B, s->T, pos0, s->documents) : NULL;
+    int32_t *documents = !s->documents  ? NULL
+                         : s->halo == 2 ? seq_chunk_documents(3, s->B, s->T, s->documents)
+                                        : seq_documents(3, s->B, s->T, pos0, s->documents);
     a.doc_start = r.doc_start = documents;
     a.x = seq_input(&in, &r.x, M, E, ld, -2, 2);
     a.w = seq_input(&in, &r.w, E, K, K, -1, 1);
@@ -58,8 +63,45 @@ void seq_conv(const conv_shape *s) {
     free(documents);
 }
 
+/* The passes that give a state and nothing else: what they must not read is not there. */
+static void scan_state_forward(const weft_scan *whole, const ref_scan *r, double tolerance,
+                               const char *what) {
+    seq_case c = {.seed = 15};
+    weft_scan a = *whole;
+    a.z = a.Cm = NULL, a.D = NULL, a.y = a.out = NULL;
+    a.hT = seq_again(&c, "hT alone", r->hT, a.B * a.E, a.N, tolerance);
+    a.sigma = seq_again(&c, "sigma alone", r->sigma, a.B, a.E, tolerance);
+    seq_run(&c, run_scan_fwd, &a, what);
+    seq_free(&c);
+}
+static void scan_state_backward(const weft_scan *whole, const ref_scan *r, double tolerance,
+                                const char *what) {
+    seq_case c = {.seed = 16};
+    const weft_scan *w = whole;
+    weft_scan a = {.B = w->B,
+                   .T = w->T,
+                   .E = w->E,
+                   .N = w->N,
+                   .lddt = w->lddt,
+                   .ldz = w->ldz,
+                   .ldbc = w->ldbc,
+                   .ldy = w->ldy,
+                   .dt = w->dt,
+                   .z = w->z,
+                   .Cm = w->Cm,
+                   .dt_bias = w->dt_bias,
+                   .A_log = w->A_log,
+                   .doc_start = w->doc_start,
+                   .pos0 = w->pos0,
+                   .dout = w->dout,
+                   .dhT = w->dhT};
+    a.dh0 = seq_again(&c, "dh0 alone", r->dh0, a.B * a.E, a.N, tolerance);
+    seq_run(&c, run_scan_bwd_state, &a, what);
+    seq_free(&c);
+}
+
 void seq_scan(const scan_shape *s) {
-    const int64_t B = s->B, T = s->T, E = s->E, N = s->N, M = B * T, pos0 = s->state ? 6 : 0;
+    const int64_t B = s->B, T = s->T, E = s->E, N = s->N, M = B * T, pos0 = s->state == 1 ? 6 : 0;
     seq_case in = {.seed = 4}, out = {.seed = 5};
     ref_scan r = {.B = B, .T = T, .E = E, .N = N, .pos0 = pos0};
     weft_scan a = {.B = B, .T = T, .E = E, .N = N, .pos0 = pos0};
@@ -67,7 +109,9 @@ void seq_scan(const scan_shape *s) {
     snprintf(what, sizeof what, "scan B=%d T=%d E=%d N=%d state=%d documents=%d", (int)B, (int)T, (int)E,
              (int)N, s->state, s->documents);
     a.ldu = E + 1, a.lddt = E + 2, a.ldz = 2 * E + 3, a.ldbc = N + 5, a.ldy = E + SEQ_PAD;
-    int32_t *documents = s->documents ? seq_documents(6, B, T, pos0, s->documents) : NULL;
+    int32_t *documents = !s->documents   ? NULL
+                         : s->state == 2 ? seq_chunk_documents(6, B, T, s->documents)
+                                         : seq_documents(6, B, T, pos0, s->documents);
     a.doc_start = r.doc_start = documents;
     a.u = seq_input(&in, &r.u, M, E, a.ldu, -1, 1);
     a.dt = seq_input(&in, &r.dt, M, E, a.lddt, -6, 2);
@@ -87,14 +131,17 @@ void seq_scan(const scan_shape *s) {
     a.y = seq_output(&out, "y", &r.y, M, E, a.ldy, s->forward);
     a.out = seq_output(&out, "out", &r.out, M, E, a.ldy, s->forward);
     a.hT = seq_output(&out, "hT", &r.hT, B * E, N, N, s->forward);
+    a.sigma = seq_output(&out, "sigma", &r.sigma, B, E, E, s->forward);
     ref_scan_fwd(&r);
     seq_run(&out, run_scan_fwd, &a, what);
-    /* With the states saved and hT not wanted the rest is the same; the backward pass checks the states. */
+    scan_state_forward(&a, &r, s->forward, what);
+    /* With the states saved, hT and sigma not wanted, the rest is the same; the backward pass checks the
+     * states. */
     seq_case kept = {.seed = 7};
     a.states = seq_input(&kept, &unused, 1, weft_scan_states_size(B, T, E, N),
                          weft_scan_states_size(B, T, E, N), 0, 1);
-    a.hT = NULL;
-    out.arrays[2].name = NULL;
+    a.hT = a.sigma = NULL;
+    out.arrays[2].name = out.arrays[3].name = NULL;
     seq_run(&out, run_scan_fwd, &a, what);
     seq_give(&out, a.y);
 
@@ -111,6 +158,7 @@ void seq_scan(const scan_shape *s) {
     a.dh0 = dh0;
     ref_scan_bwd(&r);
     seq_run(&grad, run_scan_bwd, &a, what);
+    scan_state_backward(&a, &r, s->gradient, what);
     seq_free(&grad), seq_free(&kept), seq_free(&out), seq_free(&in);
     free(documents);
 }

@@ -53,4 +53,13 @@ START_TEST(backward_is_the_dual) {
 }
 END_TEST
 
-SUITE_MAIN("moe", agrees_with_reference, backward_is_the_dual)
+/* One source, one expert, no rows at all, pairs without rows. */
+START_TEST(regroup_sorts_by_expert) {
+    const int64_t cases[][3] = {{1, 1, 0}, {1, 1, 5},   {4, 1, 3}, {1, 8, 3},
+                                {2, 4, 1}, {5, 16, 40}, {16, 3, 0}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        ref_tok_check_regroup(cases[i][0], cases[i][1], cases[i][2]);
+}
+END_TEST
+
+SUITE_MAIN("moe", agrees_with_reference, backward_is_the_dual, regroup_sorts_by_expert)

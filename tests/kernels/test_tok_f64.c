@@ -25,18 +25,23 @@ END_TEST
 START_TEST(moe) {
     ref_tok_check_moe(&(ref_tok_moe_case){257, 3, 17, 65, REF_TOK_EVEN_ONLY, true, true, tol});
     ref_tok_check_moe(&(ref_tok_moe_case){3, 2, 4, 7, REF_TOK_ANY, false, false, tol});
+    ref_tok_check_regroup(3, 4, 9);
 }
 END_TEST
 
 START_TEST(loss) {
     ref_tok_check_loss(&(ref_tok_loss_case){257, 1000, 3, 0, true, tol});
     ref_tok_check_loss(&(ref_tok_loss_case){3, 65537, 2, 0, false, tol});
+    const int64_t whole[] = {0, 1000}, uneven[] = {0, 17, 17, 400, 999, 1000};
+    ref_tok_check_loss_parts(&(ref_tok_loss_case){257, 1000, 3, 0, true, tol}, whole, 1);
+    ref_tok_check_loss_parts(&(ref_tok_loss_case){257, 1000, 3, 0, true, tol}, uneven, 5);
+    ref_tok_check_loss_parts(&(ref_tok_loss_case){5, 1000, 30, -200, false, tol}, uneven, 5);
 }
 END_TEST
 
 START_TEST(embedding) {
-    ref_tok_check_embedding(&(ref_tok_embedding_case){257, 65, 3, tol});
-    ref_tok_check_embedding(&(ref_tok_embedding_case){257, 256, 1000, tol});
+    ref_tok_check_embedding(&(ref_tok_embedding_case){257, 65, 3, 0, 3, tol});
+    ref_tok_check_embedding(&(ref_tok_embedding_case){257, 256, 1000, 300, 1900, tol});
 }
 END_TEST
 

@@ -1,6 +1,7 @@
 /* The configuration: what is read, what is refused and with which message, and that printing reads back. */
 #include "model/config.h"
 #include "model/config_fields.h"
+#include "support/capture.h"
 #include "support/suite.h"
 
 #include <jansson.h>
@@ -9,11 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* ---- an empty folder, and what goes to stderr
- * ---------------------------------------------------------------- */
+/* ---- an empty folder, failures ------------------------------------------------------------------- */
 
 static char folder[] = "/tmp/weft-config.XXXXXX";
-static char message[8192];
 
 static const char *path_of(const char *name) {
     static char path[256];
@@ -26,32 +25,6 @@ static void write_file(const char *name, const char *text) {
     ck_assert_ptr_nonnull(f);
     ck_assert_int_ge(fputs(text, f), 0);
     ck_assert_int_eq(fclose(f), 0);
-}
-
-static int saved_stderr;
-static FILE *captured;
-
-static void capture(void) {
-    fflush(stderr);
-    saved_stderr = dup(2);
-    captured = tmpfile();
-    ck_assert_ptr_nonnull(captured);
-    ck_assert_int_eq(dup2(fileno(captured), 2), 2);
-}
-
-static void release(void) {
-    fflush(stderr);
-    dup2(saved_stderr, 2);
-    close(saved_stderr);
-    rewind(captured);
-    message[fread(message, 1, sizeof message - 1, captured)] = '\0';
-    fclose(captured);
-}
-
-static int lines(const char *text) {
-    int n = 0;
-    for (; *text; text++) n += *text == '\n';
-    return n;
 }
 
 /* A failure is one line and says `expected`; the configuration is as before. */
@@ -140,6 +113,11 @@ START_TEST(defaults_are_jamba) {
     ck_assert_int_eq(c.train.deterministic, WEFT_DET_LAYOUT);
     ck_assert_double_eq(c.optim.beta2, 0.95);
     ck_assert_int_eq(c.checkpoint.keep, 3);
+    for (int axis = 0; axis < WEFT_AXES; axis++)
+        ck_assert_int_eq(c.mesh.sizes.size[axis], axis == WEFT_AXIS_FSDP ? 0 : 1);
+    ck_assert_int_eq(c.mesh.reshard, WEFT_RESHARD_ALWAYS);
+    ck_assert(c.mesh.prefetch);
+    ck_assert_double_eq(c.mesh.timeout, 600);
 }
 END_TEST
 
@@ -167,7 +145,9 @@ START_TEST(a_file_sets_every_type) {
                             "data:\n"
                             "  weights:\n"
                             "    books: 2\n"
-                            "    \"a: b\": 0.5\n");
+                            "    \"a: b\": 0.5\n"
+                            "mesh: {dp: auto, fsdp: 4, cp: 2, tp: 8, ep: 16,\n"
+                            "       reshard: after_backward, prefetch: false, timeout: 0.5}\n");
     ck_assert_int_eq(weft_config_load(&c, path_of("good.yaml")), WEFT_OK);
     ck_assert_int_eq(weft_config_override(&c, "data.weights.code=1.25", "command line"), WEFT_OK);
     ck_assert_int_eq(weft_config_override(&c, "data.weights.books=3", "command line"), WEFT_OK);
@@ -198,6 +178,14 @@ START_TEST(a_file_sets_every_type) {
     ck_assert_str_eq(c.data.weights[1].name, "a: b");
     ck_assert_double_eq(c.data.weights[2].weight, 1.25);
     ck_assert_str_eq(c.data.path, "a=b");
+    static const int64_t mesh[] = {0, 4, 2, 8, 16};
+    for (int axis = 0; axis < WEFT_AXES; axis++) ck_assert_int_eq(c.mesh.sizes.size[axis], mesh[axis]);
+    ck_assert_int_eq(c.mesh.reshard, WEFT_RESHARD_AFTER_BACKWARD);
+    ck_assert(!c.mesh.prefetch);
+    ck_assert_double_eq(c.mesh.timeout, 0.5);
+    /* A command line can go back to auto. */
+    ck_assert_int_eq(weft_config_override(&c, "mesh.fsdp=auto", "command line"), WEFT_OK);
+    ck_assert_int_eq(c.mesh.sizes.size[WEFT_AXIS_FSDP], 0);
 }
 END_TEST
 
@@ -360,6 +348,14 @@ START_TEST(bad_overrides) {
     refuse_override("train.steps=0", "command line: train.steps is 0; it must be from 1");
     refuse_override("train=3", "command line: train is a section");
     refuse_override("include=a.yaml", "command line: include works in files only");
+    refuse_override("mesh.tp=-1", "mesh.tp is -1; it must be from 0 to 1000000 (ranks)");
+    refuse_override("mesh.tp=two", "mesh.tp wants an integer or auto, not 'two'");
+    refuse_override("mesh.ep=auto", "mesh.ep wants an integer, not 'auto'");
+    refuse_override("mesh.ep=0", "mesh.ep is 0; it must be from 1 to 1000000 (ranks)");
+    refuse_override("mesh.pp=2", "unknown key 'mesh.pp'; did you mean 'mesh.");
+    refuse_override("mesh.reshard=sometimes",
+                    "mesh.reshard is 'sometimes'; it must be always, after_backward or never");
+    refuse_override("mesh.timeout=-1", "mesh.timeout is -1; it must be at least 0 (seconds)");
     refuse_override("data.weights=3", "command line: data.weights is a mapping");
     refuse_override("data.weights.=3", "a domain's name has 1 to 63 bytes");
     refuse_override("data.weights.a=x", "command line: data.weights.a wants a number");
@@ -596,6 +592,10 @@ START_TEST(json_has_every_key) {
     ck_assert_double_eq(json_real_value(json_object_get(json_object_get(root, "optim"), "beta2")), 0.95);
     ck_assert_str_eq(json_string_value(json_object_get(json_object_get(root, "model"), "mamba_dt_rank")),
                      "auto");
+    json_t *mesh = json_object_get(root, "mesh");
+    ck_assert_str_eq(json_string_value(json_object_get(mesh, "fsdp")), "auto");
+    ck_assert_int_eq(json_integer_value(json_object_get(mesh, "tp")), 1);
+    ck_assert_str_eq(json_string_value(json_object_get(mesh, "reshard")), "always");
     json_t *weights = json_object_get(json_object_get(root, "data"), "weights");
     ck_assert_double_eq(json_real_value(json_object_get(weights, "books")), 0.1);
     json_decref(root);

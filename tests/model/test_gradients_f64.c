@@ -35,10 +35,10 @@ static void check_gradients(const char *const *overrides, int count, int64_t B, 
             norm += pow(direction[k] = weft_rng_normal(rng, (uint64_t)k), 2);
         for (int64_t k = 0; k < r->numel; k++) {
             direction[k] /= sqrt(norm);
-            analytic += direction[k] * grads[r->offset + k];
-            size += grads[r->offset + k] * grads[r->offset + k];
+            analytic += direction[k] * grads[r->at + k];
+            size += grads[r->at + k] * grads[r->at + k];
         }
-        double numeric = slope(&t, t.params + r->offset, direction, r->numel, 1e-4);
+        double numeric = slope(&t, t.params + r->at, direction, r->numel, 1e-4);
         /* An expert that no token chose has no gradient at all. */
         ck_assert_msg(r->expert >= 0 || size > 0, "%s: gradient is zero", r->name);
         ck_assert_msg(fabs(numeric - analytic) <= 1e-6 * (sqrt(size) + 1e-3),

@@ -13,7 +13,7 @@ static void random_params(toy *t) {
         /* Wide enough that every path matters; norms and D around their initial value. */
         double spread = r->init == WEFT_INIT_NORMAL ? 0.25 : r->init == WEFT_INIT_UNIFORM ? 0 : 0.2;
         for (int64_t k = 0; k < r->numel; k++)
-            t->params[r->offset + k] += (weft_real)(spread * weft_rng_normal(rng, (uint64_t)k));
+            t->params[r->at + k] += (weft_real)(spread * weft_rng_normal(rng, (uint64_t)k));
     }
 }
 
@@ -56,7 +56,7 @@ void toy_open(toy *t, const char *const *overrides, int count, int64_t B, int64_
         ck_assert_int_eq(weft_config_override(&t->config, overrides[i], "test"), WEFT_OK);
     ck_assert_int_eq(weft_config_finish(&t->config), WEFT_OK);
     ck_assert_int_eq(weft_model_build(&t->model, &t->config.model, t->config.train.recompute,
-                                      t->config.train.recompute_layers),
+                                      t->config.train.recompute_layers, NULL),
                      WEFT_OK);
     ck_assert_int_eq(weft_device_open_cpu(&t->device), WEFT_OK);
     size_t bytes = (size_t)t->model.table.flat * sizeof(weft_real);
@@ -70,7 +70,8 @@ void toy_open(toy *t, const char *const *overrides, int count, int64_t B, int64_
 
     weft_loss loss;
     ck_assert_int_eq(weft_device_measure(&t->device), WEFT_OK);
-    weft_model_train(&t->model, &t->device, t->params, t->grads, &t->mb, &t->objective, &loss);
+    weft_model_train(&t->model, &t->device, weft_model_whole(&t->model, t->params, t->grads), &t->mb,
+                     &t->objective, &loss);
     ck_assert_int_eq(weft_device_size(&t->device, t->device.act.peak), WEFT_OK);
 }
 
@@ -88,7 +89,8 @@ double toy_loss(toy *t) {
     weft_loss loss;
     const weft_model_config *c = &t->config.model;
     memset(t->grads, 0, (size_t)t->model.table.flat * sizeof(weft_real));
-    weft_model_train(&t->model, &t->device, t->params, t->grads, &t->mb, &t->objective, &loss);
+    weft_model_train(&t->model, &t->device, weft_model_whole(&t->model, t->params, t->grads), &t->mb,
+                     &t->objective, &loss);
     return loss.ce_sum * t->objective.ce_scale +
            t->objective.extra_scale * (c->router_aux_loss_coef * loss.aux + c->router_z_loss_coef * loss.z +
                                        c->activation_loss_coef * loss.act);

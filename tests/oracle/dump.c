@@ -44,11 +44,11 @@ static int run(weft_modelfile *f, const batch *b, const char *out) {
     weft_loss loss;
     char path[WEFT_PATH_SIZE];
     if (!logits || !grads || weft_device_measure(&f->device) != WEFT_OK) return 1;
-    weft_model_train(&f->model, &f->device, f->params, grads, &mb, &o, &loss);
+    weft_model_train(&f->model, &f->device, weft_model_whole(&f->model, f->params, grads), &mb, &o, &loss);
     weft_model_logits(&f->model, &f->device, f->params, &mb, logits);
     if (weft_device_size(&f->device, f->device.act.peak) != WEFT_OK) return 1;
     weft_model_logits(&f->model, &f->device, f->params, &mb, logits);
-    weft_model_train(&f->model, &f->device, f->params, grads, &mb, &o, &loss);
+    weft_model_train(&f->model, &f->device, weft_model_whole(&f->model, f->params, grads), &mb, &o, &loss);
 
     if (weft_fs_path(path, "%s/logits.bin", out) != WEFT_OK || weft_fs_mkdirs(out) != WEFT_OK) return 1;
     if (weft_fs_replace_file(path, logits, (size_t)(M * V) * sizeof *logits) != WEFT_OK) return 1;

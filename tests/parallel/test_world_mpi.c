@@ -1,41 +1,13 @@
-/* Collectives, on 1, 2 and 4 ranks. */
+/* Control collectives, on 1, 2 and 4 ranks. */
+#include "parallel/comm.h"
 #include "parallel/world.h"
-#include "runtime/rng.h"
 #include "support/suite.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 static weft_world g_w;
-
-/* Value that rank r (of leaves) holds at i: exact sums would hide the order, so these round. */
-static weft_real leaf(int r, int64_t i) {
-    return (weft_real)weft_rng_normal(weft_rng_make((uint64_t)r, "leaf"), (uint64_t)i);
-}
-
-START_TEST(sums_follow_the_tree) {
-    /* 4 leaves in a tree: the ranks hold 4/size each, summed locally in the same tree. */
-    const int64_t sizes[] = {1, 3, 1000, (1 << 20) + 7};
-    for (int s = 0; s < 4; s++) {
-        int64_t n = sizes[s];
-        weft_real *x = malloc((size_t)n * sizeof *x);
-        void *work = malloc(weft_world_sum_work(n, g_w.size) + 1);
-        int each = 4 / g_w.size, first = g_w.rank * each;
-        for (int64_t i = 0; i < n; i++) {
-            weft_real l[4] = {0};
-            for (int k = 0; k < each; k++) l[k] = leaf(first + k, i);
-            x[i] = each == 4 ? (l[0] + l[1]) + (l[2] + l[3]) : each == 2 ? l[0] + l[1] : l[0];
-        }
-        weft_world_sum_real(x, n, work);
-        for (int64_t i = 0; i < n; i += 1 + n / 1000) {
-            weft_real want = (leaf(0, i) + leaf(1, i)) + (leaf(2, i) + leaf(3, i));
-            ck_assert_msg(memcmp(&want, &x[i], sizeof want) == 0, "element %lld of %lld: %.9g, wanted %.9g",
-                          (long long)i, (long long)n, (double)x[i], (double)want);
-        }
-        free(work);
-        free(x);
-    }
-}
-END_TEST
 
 START_TEST(status_is_agreed) {
     ck_assert_int_eq(weft_world_agree(WEFT_OK), WEFT_OK);
@@ -60,17 +32,80 @@ START_TEST(bytes_are_gathered_in_rank_order) {
         ck_assert_uint_eq(at, bytes);
     } else {
         ck_assert_ptr_null(all);
+        ck_assert_uint_eq(bytes, 0);
     }
     free(all);
+    ck_assert_int_eq(weft_world_gather_bytes(NULL, 0, &all, &bytes), WEFT_OK);
+    ck_assert_uint_eq(bytes, 0);
+    free(all);
+}
+END_TEST
+
+START_TEST(numbers_reach_every_rank) {
+    int32_t mine = 10 + g_w.rank, all[64], told = g_w.rank == g_w.size - 1 ? 77 : 0;
     ck_assert_int_eq(weft_world_sum_i64(g_w.rank + 1), g_w.size * (g_w.size + 1) / 2);
     ck_assert_int_eq(weft_world_max_i64(g_w.rank), g_w.size - 1);
+    ck_assert_int_eq(weft_world_max_i64(-5), -5);
+    weft_world_allgather(&mine, all, sizeof mine);
+    for (int r = 0; r < g_w.size; r++) ck_assert_int_eq(all[r], 10 + r);
+    weft_world_bcast(&told, sizeof told, g_w.size - 1);
+    ck_assert_int_eq(told, 77);
+    weft_world_barrier();
+}
+END_TEST
+
+/* Ranks of one machine are consecutive, in the order of their local ranks. */
+START_TEST(ranks_are_numbered_by_machine) {
+    int first = g_w.rank - g_w.local_rank, all[64], here = 0;
+    weft_world_allgather(&first, all, sizeof first);
+    for (int r = 0; r < g_w.size; r++) {
+        bool within = r >= first && r < first + g_w.local_size;
+        ck_assert_int_eq(all[r] == first, within);
+        here += within;
+    }
+    ck_assert_int_eq(here, g_w.local_size);
+}
+END_TEST
+
+/* Counted and recorded once a communicator with a ledger is attached, and not before or after. */
+START_TEST(an_attached_ledger_sees_them) {
+    weft_mesh_sizes want = {.size = {g_w.size, 1, 1, 1, 1}};
+    weft_mesh mesh;
+    weft_comm c;
+    char dir[] = "/tmp/weft_world_XXXXXX", command[64];
+    ck_assert_int_eq(weft_mesh_make(&mesh, &want, g_w.size, g_w.rank), WEFT_OK);
+    ck_assert_int_eq(weft_comm_open(&c, &mesh, 1, false), WEFT_OK);
+    ck_assert(g_w.rank != 0 || mkdtemp(dir));
+    weft_world_bcast(dir, sizeof dir, 0);
+    ck_assert_int_eq(weft_ledger_open(&c.ledger, dir, &mesh, 1), WEFT_OK);
+    weft_world_attach(&c);
+    weft_ledger_step_begin(c.ledger, 1);
+    ck_assert_int_eq(weft_world_agree(WEFT_OK), WEFT_OK);
+    (void)weft_world_sum_i64(1);
+    weft_world_barrier();
+    weft_ledger_step_end(c.ledger);
+    int64_t step[WEFT_AXES + 1], expected = 2 * 8 * (g_w.size - 1);
+    weft_ledger_step_bytes(c.ledger, step);
+    ck_assert_int_eq(c.bytes[WEFT_AXES], expected);
+    ck_assert_int_eq(step[WEFT_AXES], expected);
+
+    weft_ledger *ledger = c.ledger;
+    c.ledger = NULL;
+    weft_ledger_close(ledger);
+    weft_world_barrier();
+    weft_comm_close(&c);
+    (void)weft_world_sum_i64(1); /* the communicator is gone */
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    if (g_w.rank == 0) ck_assert_int_eq(system(command), 0);
 }
 END_TEST
 
 int main(int argc, char **argv) {
-    const TTest *const tests[] = {sums_follow_the_tree, status_is_agreed, bytes_are_gathered_in_rank_order};
+    const TTest *const tests[] = {status_is_agreed, bytes_are_gathered_in_rank_order,
+                                  numbers_reach_every_rank, ranks_are_numbered_by_machine,
+                                  an_attached_ledger_sees_them};
     if (weft_world_init(&argc, &argv, &g_w) != WEFT_OK) return 1;
-    int code = weft_world_exit_code(suite_run("world", tests, 3));
+    int code = weft_world_exit_code(suite_run("world", tests, (int)(sizeof tests / sizeof *tests)));
     weft_world_finalize();
     return code;
 }

@@ -129,7 +129,7 @@ static void add_mamba(weft_params *p, int layer) {
 }
 
 static weft_params make_table(bool tied) {
-    weft_params p = {0};
+    weft_params p = {.mesh = weft_mesh_single(), .experts = X};
     char hf[WEFT_PARAM_NAME];
     add(&p, "model.embed_tokens.weight", V, D);
     for (int i = 0; i < LAYERS; i++) {
@@ -150,6 +150,7 @@ static weft_params make_table(bool tied) {
     }
     add(&p, "model.final_layernorm.weight", D, 0);
     if (!tied) add(&p, "lm_head.weight", V, D);
+    weft_params_place(&p);
     return p;
 }
 
@@ -159,7 +160,7 @@ static weft_real *make_flat(const weft_params *p) {
     ck_assert_ptr_nonnull(flat);
     for (int64_t r = 0; r < p->count; r++)
         for (int64_t i = 0; i < p->rows[r].numel; i++)
-            flat[p->rows[r].offset + i] = (weft_real)(float)(sin((double)(r * 1000 + i)) + 0.01);
+            flat[p->rows[r].at + i] = (weft_real)(float)(sin((double)(r * 1000 + i)) + 0.01);
     return flat;
 }
 
@@ -236,8 +237,8 @@ START_TEST(rows_are_joined_as_the_format_wants) {
     ck_assert_int_eq(weft_st_read(f, t, 0, t->numel, values), WEFT_OK);
     const weft_param *x = weft_params_find(&p, "x"), *z = weft_params_find(&p, "z");
     for (int i = 0; i < E * D; i++) {
-        ck_assert(values[i] == flat[x->offset + i]);
-        ck_assert(values[E * D + i] == flat[z->offset + i]);
+        ck_assert(values[i] == flat[x->at + i]);
+        ck_assert(values[E * D + i] == flat[z->at + i]);
     }
     t = find_tensor(f, "model.layers.2.mamba.conv1d.weight");
     ck_assert(t->ndim == 3 && t->shape[0] == E && t->shape[1] == 1 && t->shape[2] == K);
@@ -417,7 +418,8 @@ START_TEST(all_misfits_are_named) {
     weft_params p = make_table(false);
     weft_real *flat = make_flat(&p);
     ck_assert_int_eq(weft_hf_export(at("misfit"), &c.model, &p, flat, WEFT_F32, BIG, NULL), WEFT_OK);
-    weft_params other = {0}; /* without the first and the last row, one row longer, one more */
+    weft_params other = {.mesh = weft_mesh_single(),
+                         .experts = X}; /* without the first and the last row, one row longer, one more */
     for (int64_t i = 1; i + 1 < p.count; i++) {
         weft_param r = p.rows[i];
         if (strcmp(r.hf_name, "model.final_layernorm.weight") == 0) r.shape[0] = r.hf_shape[0] = D + 1;
@@ -463,7 +465,7 @@ START_TEST(foreign_and_damaged_directories) {
          "tensor y is not in the file"},
     };
     static const weft_st_decl x_and_y[] = {{"x", 1, {1}}, {"y", 1, {1}}}, z = {"z", 1, {1}};
-    weft_params p = {0};
+    weft_params p = {.mesh = weft_mesh_single(), .experts = X};
     weft_real values[32] = {0};
     add(&p, "x", 1, 0);
     add(&p, "y", 1, 0);
@@ -536,7 +538,7 @@ START_TEST(fused_experts_are_read) {
         for (int k = 0; k < plain; k++)
             for (int64_t i = 0; i < p.count; i++)
                 if (strcmp(p.rows[i].hf_name, decls[k].name) == 0)
-                    ck_assert_int_eq(weft_st_append(w, flat + p.rows[i].offset, p.rows[i].numel), WEFT_OK);
+                    ck_assert_int_eq(weft_st_append(w, flat + p.rows[i].at, p.rows[i].numel), WEFT_OK);
         for (int layer = 1; layer < LAYERS; layer += 2)
             for (int down = 0; down < 2; down++)
                 for (int64_t i = 0; i < p.count; i++) {
@@ -548,14 +550,13 @@ START_TEST(fused_experts_are_read) {
                         continue;
                     if (l != layer || (strcmp(part, "down") == 0) != down) continue;
                     if (wrong && strcmp(part, "up") == 0) skip = D;
-                    ck_assert_int_eq(weft_st_append(w, flat + r->offset, r->numel - skip), WEFT_OK);
+                    ck_assert_int_eq(weft_st_append(w, flat + r->at, r->numel - skip), WEFT_OK);
                 }
         for (int l = 0; l < LAYERS; l += 2)
             for (const char *part = "xz"; *part; part++)
                 for (int64_t i = 0; i < p.count; i++)
                     if (p.rows[i].name[0] == *part && strcmp(p.rows[i].hf_name, in_proj[l / 2]) == 0)
-                        ck_assert_int_eq(weft_st_append(w, flat + p.rows[i].offset, p.rows[i].numel),
-                                         WEFT_OK);
+                        ck_assert_int_eq(weft_st_append(w, flat + p.rows[i].at, p.rows[i].numel), WEFT_OK);
         ck_assert_int_eq(weft_st_finish(w), WEFT_OK);
         if (!wrong) {
             assert_imports_as(at("fused"), &p, flat);

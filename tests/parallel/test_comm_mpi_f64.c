@@ -1,0 +1,2 @@
+/* The same tests in the reference build. */
+#include "test_comm_mpi.c"
