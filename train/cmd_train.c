@@ -155,6 +155,12 @@ static void introduce(const session *s) {
         weft_warn("optim.warmup=%lld is not shorter than train.steps=%lld: the learning rate never leaves "
                   "the warm-up",
                   (long long)c->optim.warmup, (long long)c->train.steps);
+    int tp = t->comm.mesh.size[WEFT_AXIS_TP];
+    if (t->world.rank == 0 && t->world.local_size % tp != 0)
+        weft_warn("mesh.tp=%d: the %d ranks of this machine do not hold whole tp groups; tp moves the most, "
+                  "so choose one that "
+                  "divides them",
+                  tp, t->world.local_size);
     if (*s->resume_from)
         weft_info("going on from %s: step %lld of %lld", s->resume_from, (long long)t->step,
                   (long long)c->train.steps);
