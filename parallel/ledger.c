@@ -21,7 +21,7 @@ struct weft_ledger {
     uint64_t last, group_last[WEFT_GROUPS];
     uint64_t waits_in; /* read by the watchdog's thread */
     bool in_step;
-    int64_t step_bytes[WEFT_AXES + 1]; /* of the step under way */
+    int64_t step_bytes[WEFT_AXES + 1]; /* since the last begin of a step */
 };
 
 const char *weft_collective_name(weft_collective c) {
@@ -211,7 +211,7 @@ uint64_t weft_ledger_enter(weft_ledger *l, weft_group_kind group, weft_collectiv
     r->waited = r->left = 0;
     r->state = WEFT_RECORD_STARTED;
     __atomic_store_n(&r->sequence, sequence, __ATOMIC_RELEASE);
-    if (l->in_step) l->step_bytes[l->axis[group]] += bytes;
+    l->step_bytes[l->axis[group]] += bytes;
     return sequence;
 }
 

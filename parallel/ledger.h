@@ -2,8 +2,9 @@
  *
  * One file a rank, DIR/rank_00005.ledger: a header and a ring of the last WEFT_LEDGER_RECORDS collectives,
  * mapped shared, so that every store is in the page cache at once and survives SIGKILL of the process.
- * Writing a record is a few stores; nothing is allocated, locked or synced. The owner holds a POSIX record
- * lock (fcntl) on its file until it ends: others on the same host see its death by the lock.
+ * Writing a record is a few stores; nothing is allocated, locked or synced. The owner holds a lock (fcntl,
+ * of the open file description) on its file until its process ends: others on the same host see its death by
+ * the lock.
  *
  * Nothing here is collective, and nothing here calls MPI. */
 #ifndef WEFT_LEDGER_H
@@ -31,7 +32,9 @@ const char *weft_collective_name(weft_collective c); /* "all_reduce" ... */
 
 typedef struct weft_ledger weft_ledger;
 
-/* Creates (or replaces) this rank's file in `dir`, which exists. */
+/* Creates (or replaces) this rank's file in `dir`, which exists; WEFT_EINPUT when the owner of the file that
+ * stands there is running. Rank 0 also removes what an earlier job left: its verdict.txt, and the files of
+ * ranks that this job does not have. One thread of the process writes. */
 weft_status weft_ledger_open(weft_ledger **out, const char *dir, const weft_mesh *mesh, int kv_ranks);
 /* Marks the file as finished in order and unmaps it. NULL is allowed. */
 void weft_ledger_close(weft_ledger *l);
@@ -54,8 +57,7 @@ void weft_ledger_step_end(weft_ledger *l);
 /* Bytes of the last whole step. */
 void weft_ledger_step_bytes(const weft_ledger *l, int64_t bytes[WEFT_AXES + 1]);
 
-/* ---- reading --------------------------------------------------------------------------------------------
- */
+/* ---- reading ---- */
 
 typedef enum weft_record_state {
     WEFT_RECORD_STARTED, /* entered; nobody waits for it yet */
@@ -74,32 +76,39 @@ typedef struct weft_ledger_record {
     char tensor[48];
 } weft_ledger_record;
 
-/* One verdict about a job from all ranks' files in DIR, in words:
- *   "rank 5 never entered layers.12.moe.dispatch (all_to_all, ep group of ranks 4 5 6 7, number 381): ranks 4
- * 6 7 wait in it since 12.3 s; rank 5 (alive|died|finished) was at: step 3, all_gather of layers.12; last:
- * ..." "ranks 2 and 3 part at number 17 of fsdp: rank 2 all_gather of layers.1 (1024 bytes), rank 3
- * reduce_scatter of ..." "rank 3 died: ..., it was ..." | "all ranks finished" | "all ranks are in step: last
- * complete collective ..." Analysis: within each group, ranks are compared by group_sequence; the earliest
- * collective that some member has entered and another has not, or entered differently (op, tensor, or the
- * bytes of an all_reduce, all_gather or reduce_scatter), is where they part. A rank that is absent from a
- * collective because it waits in another one is followed there: the rank named is one that waits in none.
- * *parted is set when ranks part (or have waited for one of them for 5 seconds) or one died. A verdict.txt
- * that a watchdog has left in DIR is the verdict: the ranks that ended because of it have died since.
- * WEFT_EINPUT when DIR holds no ledger, a file is damaged (named), or ranks are missing. */
+/* One verdict about a job from all ranks' files in DIR, in words, such as:
+ *
+ *   rank 5 never entered layers.12.moe.dispatch (all_to_all, ep group of ranks 4 5 6 7, number 381): ranks 4
+ * 6 7 have waited in it for 12.3 s; rank 5 (alive, process 4711 on node1) was at: step 3: reading the batch
+ *   (for 12.4 s); last: all_gather of layers.12 (number 380 of fsdp), complete 12.4 s ago
+ *
+ *   rank 1 parts from the others at number 17 of the fsdp group of ranks 0 1 2 3: ranks 0 2 3 all_gather of
+ *   layers.3 (64 bytes), rank 1 all_gather of layers.4 (64 bytes); rank 1 left out the all_gather of layers.3
+ *
+ *   rank 3 died (process 4711 on node1): it was at ... | rank 3 is stopped by a signal ... |
+ *   all ranks finished | all ranks are in step: last complete collective ...
+ *
+ * Within each group, ranks are compared by group_sequence. The earliest collective that members entered
+ * differently (op, tensor, or the bytes of an all_reduce, all_gather or reduce_scatter) is where they part. A
+ * rank that is absent from a collective because it waits in another one is followed there: the rank named is
+ * one that waits in none, or ranks that wait for each other. *parted is set when ranks part, have waited for
+ * one of them for 5 seconds, or one died or is stopped. A verdict.txt that a watchdog has left in DIR is the
+ * verdict: the ranks that ended because of it have died since. WEFT_EINPUT when DIR holds no ledger, a file
+ * is damaged (named), or ranks are missing. */
 weft_status weft_ledger_examine(const char *dir, char *verdict, size_t size, bool *parted);
 /* The last `count` records of every rank (or of one, rank >= 0) as a table, and with count 0 one line a rank;
  * then the bytes of the last whole step by axis. For `weft ledger DIR`. */
 weft_status weft_ledger_print(const char *dir, int rank, int count, FILE *out);
 
-/* ---- watchdog -------------------------------------------------------------------------------------------
- */
+/* ---- watchdog ---- */
 
 typedef struct weft_watchdog weft_watchdog;
 /* A thread, off the hot path: ten times a second it looks whether this rank has been waiting in one
- * collective for longer than `limit_seconds` (0: never too long), and whether the next rank (rank+1, on the
- * same host) has died without finishing. Either way one rank of the job prints the ledger's verdict (the
- * first that creates DIR/verdict.txt with O_EXCL, which then holds it), and the process ends at once with
- * status 1 (_exit), which makes mpirun end the others. */
+ * collective for longer than `limit_seconds` (0: never too long), and whether the next rank on this
+ * host (in the order of ranks, going round) has died without finishing. Either way one rank of the job prints
+ * the ledger's verdict (the first that creates DIR/verdict.txt with O_EXCL, which then holds it), and the
+ * process ends at once with status 1 (_exit), which makes mpirun end the others. */
+/* Every rank's ledger is open. Stop the watchdog before the ledger is closed. */
 weft_status weft_watchdog_start(weft_watchdog **out, weft_ledger *l, const char *dir, double limit_seconds);
 void weft_watchdog_stop(weft_watchdog *w); /* NULL is allowed */
 

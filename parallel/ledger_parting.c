@@ -53,115 +53,99 @@ parting find_parting(const examination *x) {
     return p;
 }
 
-/* Whether the rank's own history has `skipped` followed by `entered`: then it may have left the former out.
- */
-static bool follows(const examination *x, int rank, const weft_ledger_record *skipped,
-                    const weft_ledger_record *entered) {
-    const weft_ledger_rank *k = weft_ledger_job_rank(x->job, rank);
-    weft_ledger_record a, b;
-    for (uint64_t n = entered->group_sequence - 1; n > k->group_first[entered->group]; n--) {
-        if (!weft_ledger_job_group_record(x->job, rank, entered->group, n, &b)) return false;
-        if (!same_operation(&b, entered)) continue;
-        if (!weft_ledger_job_group_record(x->job, rank, entered->group, n - 1, &a)) return false;
-        if (same_operation(&a, skipped)) return true;
-    }
-    return false;
-}
+/* ---- the words ---- */
 
-/* Whether one of `count` members of x->list2 that entered `skipped` has gone on to `entered`. */
-static bool others_went_on(const examination *x, int count, const weft_ledger_record *skipped,
-                           const weft_ledger_record *entered) {
-    weft_ledger_record r;
-    for (int i = 0; i < count; i++) {
-        if (!weft_ledger_job_group_record(x->job, x->list2[i], skipped->group, skipped->group_sequence, &r) ||
-            !same_operation(&r, skipped))
-            continue;
-        if (weft_ledger_job_group_record(x->job, x->list2[i], skipped->group, skipped->group_sequence + 1,
-                                         &r) &&
-            same_operation(&r, entered))
-            return true;
-    }
-    return false;
-}
+/* Members that entered the same collective. */
+typedef struct side {
+    weft_ledger_record record;
+    int count, first; /* members; place of the first one among them all */
+} side;
 
-/* Members of x->list2 whose record `p` names is like `like`, into `out`. */
-static int alike(const examination *x, const parting *p, int count, const weft_ledger_record *like,
-                 int *out) {
-    weft_ledger_record r;
+enum { SIDES = 4 };
+
+/* Sorts the members x->list[count] by what they entered under the number of `p`: x->side <- each one's side,
+ * -1 for more than SIDES of them. Returns how many sides there are. */
+static int find_sides(const examination *x, const parting *p, int count, side sides[SIDES]) {
     int n = 0;
-    for (int i = 0; i < count; i++)
-        if (weft_ledger_job_group_record(x->job, x->list2[i], p->group, p->number, &r) &&
-            same_operation(&r, like))
-            out[n++] = x->list2[i];
+    for (int i = 0; i < count; i++) {
+        weft_ledger_record r;
+        int k = 0;
+        x->side[i] = -1;
+        if (!weft_ledger_job_group_record(x->job, x->list[i], p->group, p->number, &r)) continue;
+        while (k < n && !same_operation(&sides[k].record, &r)) k++;
+        if (k == SIDES) continue;
+        if (k == n) sides[n++] = (side){r, 0, i};
+        sides[k].count++;
+        x->side[i] = k;
+    }
     return n;
 }
 
-static bool is_first_of_its_kind(const examination *x, const parting *p, int i, weft_ledger_record *mine) {
-    weft_ledger_record r;
-    if (!weft_ledger_job_group_record(x->job, x->list2[i], p->group, p->number, mine)) return false;
-    for (int k = 0; k < i; k++)
-        if (weft_ledger_job_group_record(x->job, x->list2[k], p->group, p->number, &r) &&
-            same_operation(&r, mine))
-            return false;
-    return true;
+/* The side that more than half of the members are on; -1 when there is none. */
+static int majority_of(const side *sides, int n, int count) {
+    for (int k = 0; k < n; k++)
+        if (2 * sides[k].count > count) return k;
+    return -1;
 }
 
-/* The collective that most members entered; 0 when no kind has a majority. */
-static int majority(const examination *x, const parting *p, int count, weft_ledger_record *out) {
-    weft_ledger_record r;
-    for (int i = 0; i < count; i++) {
-        if (!is_first_of_its_kind(x, p, i, &r)) continue;
-        int n = alike(x, p, count, &r, x->list);
-        if (2 * n <= count) continue;
-        *out = r;
-        return n;
+/* Whether this rank entered `after` straight after `before` in its group, after the number `from`. */
+static bool has_in_turn(const examination *x, int rank, uint64_t from, const weft_ledger_record *before,
+                        const weft_ledger_record *after) {
+    const weft_ledger_rank *k = weft_ledger_job_rank(x->job, rank);
+    weft_ledger_record a = {0}, b;
+    for (uint64_t n = from; n <= k->group_last[before->group]; n++, a = b) {
+        if (!weft_ledger_job_group_record(x->job, rank, before->group, n, &b)) return false;
+        if (a.sequence && same_operation(&a, before) && same_operation(&b, after)) return true;
     }
-    return 0;
+    return false;
 }
 
-static void say_side(examination *x, const parting *p, int count, const weft_ledger_record *r) {
-    int n = alike(x, p, count, r, x->list);
-    say_ranks(x, x->list, n);
-    say(x, " ");
-    say_operation(x, r);
-    say(x, " (%lld bytes)", (long long)r->bytes);
+/* Whether the ranks on side `b` left out what those on side `a` entered: the latter came to b's collective
+ * next, or b did so earlier. */
+static bool left_out(const examination *x, const side *a, const side *b) {
+    int ra = x->list[a->first], rb = x->list[b->first];
+    return has_in_turn(x, ra, a->record.group_sequence, &a->record, &b->record) ||
+           has_in_turn(x, rb, weft_ledger_job_rank(x->job, rb)->group_first[b->record.group], &a->record,
+                       &b->record);
+}
+
+/* x->missing <- the members on this side, or on the others. */
+static const bool *members_on(examination *x, int count, int of_side, bool others) {
+    memset(x->missing, 0, (size_t)x->ranks * sizeof *x->missing);
+    for (int i = 0; i < count; i++) x->missing[x->list[i]] = (x->side[i] == of_side) != others;
+    return x->missing;
+}
+
+static void say_sides(examination *x, const side *sides, int n, int count) {
+    for (int k = 0; k < n; k++) {
+        say(x, k ? ", " : ": ");
+        say_set(x, members_on(x, count, k, false));
+        say(x, " ");
+        say_operation(x, &sides[k].record);
+        say(x, " (%lld bytes)", (long long)sides[k].record.bytes);
+    }
+}
+
+static void say_left_out(examination *x, const side *sides, int n, int most, int count) {
+    if (n != 2) return;
+    bool first = most != 0 && left_out(x, &sides[1], &sides[0]);
+    bool second = most != 1 && left_out(x, &sides[0], &sides[1]);
+    if (first == second) return;
+    say(x, "; ");
+    say_set(x, members_on(x, count, second, false));
+    say(x, " left out the ");
+    say_operation(x, &sides[!second].record);
 }
 
 void say_parting(examination *x, const parting *p) {
-    int count = members_of(x, p->rank, p->group, x->list2), sides = 0, odd_count = 0;
-    weft_ledger_record most, r, odd = {0};
-    int most_count = majority(x, p, count, &most);
-    if (most_count) { /* those that are not like most others are named */
-        for (int i = 0; i < count; i++)
-            if (weft_ledger_job_group_record(x->job, x->list2[i], p->group, p->number, &r) &&
-                !same_operation(&r, &most)) {
-                if (odd_count == 0) odd = r;
-                x->list[odd_count++] = x->list2[i];
-            }
-        say_ranks(x, x->list, odd_count);
-        say(x, odd_count == 1 ? " parts from the others" : " part from the others");
-    } else {
-        say_ranks(x, x->list2, count);
-        say(x, " part");
-    }
-    say(x, " at number %llu of the %s group of ", (unsigned long long)p->number, weft_group_name(p->group));
-    say_ranks(x, x->list2, count);
-    bool left_out =
-        odd_count == 1 && (follows(x, x->list[0], &most, &odd) || others_went_on(x, count, &most, &odd));
-    int odd_rank = odd_count ? x->list[0] : -1;
-    for (int i = 0; i < count && sides < VERDICT_NAMED; i++) {
-        if (!is_first_of_its_kind(x, p, i, &r)) continue;
-        say(x, sides++ ? ", " : ": ");
-        say_side(x, p, count, &r);
-    }
-    if (left_out) {
-        say(x, "; rank %d left out the ", odd_rank);
-        say_operation(x, &most);
-    }
-    if (odd_rank >= 0) {
-        say(x, "; ");
-        say_who(x, odd_rank);
-        say(x, " was at: ");
-        say_place(x, odd_rank);
-    }
+    side sides[SIDES];
+    int count = members_of(x, p->rank, p->group, x->list), n = find_sides(x, p, count, sides);
+    int most = majority_of(sides, n, count);
+    int odd = say_set(x, members_on(x, count, most < 0 ? SIDES : most, true));
+    say(x, " %s%s at number %llu of the %s group of ", odd == 1 ? "parts" : "part",
+        most < 0 ? "" : " from the others", (unsigned long long)p->number, weft_group_name(p->group));
+    say_ranks(x, x->list, count);
+    say_sides(x, sides, n, count);
+    say_left_out(x, sides, n, most, count);
+    say_places(x, members_on(x, count, most < 0 ? SIDES : most, true));
 }

@@ -64,18 +64,19 @@ static void print_records(const weft_ledger_job *j, int rank, int count, FILE *o
 
 static void print_bytes(const weft_ledger_job *j, FILE *out) {
     const weft_mesh *m = weft_ledger_job_mesh(j);
-    int64_t sum[WEFT_AXES + 1] = {0}, step = weft_ledger_job_rank(j, 0)->whole_step;
-    for (int r = 0; r < m->ranks; r++)
-        for (int a = 0; a <= WEFT_AXES; a++) sum[a] += weft_ledger_job_rank(j, r)->bytes[a];
+    int64_t step = weft_ledger_job_rank(j, 0)->whole_step;
+    if (m->ranks == 1) return;
     if (step < 0) {
         fprintf(out, "no step is complete yet\n");
         return;
     }
     fprintf(out, "bytes of step %" PRId64 "\n%-8s  %20s  %20s\n", step, "axis", "all ranks", "rank 0");
     for (int a = 0; a <= WEFT_AXES; a++) {
-        if (sum[a] == 0 && (a == WEFT_AXES || m->size[a] == 1)) continue;
+        int64_t sum = 0;
+        for (int r = 0; r < m->ranks; r++) sum += weft_ledger_job_rank(j, r)->bytes[a];
+        if (sum == 0 && (a == WEFT_AXES || m->size[a] == 1)) continue;
         fprintf(out, "%-8s  %20" PRId64 "  %20" PRId64 "\n",
-                a == WEFT_AXES ? "control" : weft_axis_name((weft_axis)a), sum[a],
+                a == WEFT_AXES ? "control" : weft_axis_name((weft_axis)a), sum,
                 weft_ledger_job_rank(j, 0)->bytes[a]);
     }
 }

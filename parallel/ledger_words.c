@@ -24,6 +24,18 @@ void say_ranks(examination *x, const int *ranks, int count) {
     }
 }
 
+void say_next(examination *x) {
+    if (x->length > 0) say(x, "; ");
+}
+
+int say_set(examination *x, const bool *set) {
+    int count = 0;
+    for (int r = 0; r < x->ranks; r++)
+        if (set[r]) x->members[count++] = r;
+    say_ranks(x, x->members, count);
+    return count;
+}
+
 int members_of(const examination *x, int rank, weft_group_kind kind, int *ranks) {
     weft_mesh m = weft_mesh_of_rank(weft_ledger_job_mesh(x->job), rank);
     return weft_mesh_group(&m, kind, weft_ledger_job_kv_ranks(x->job), ranks, NULL);
@@ -52,12 +64,6 @@ void say_operation(examination *x, const weft_ledger_record *r) {
 
 double age(const examination *x, double since) {
     return x->now > since ? x->now - since : 0;
-}
-
-void say_who(examination *x, int rank) {
-    const weft_ledger_rank *k = weft_ledger_job_rank(x->job, rank);
-    const char *state = k->stopped ? "alive, but stopped by a signal" : weft_rank_state_name(k->state);
-    say(x, "rank %d (%s, process %lld on %s)", rank, state, (long long)k->pid, k->host);
 }
 
 /* Returns whether there was anything to say. */
@@ -89,6 +95,24 @@ void say_place(examination *x, int rank) {
     }
 }
 
+void say_places(examination *x, const bool *set) {
+    enum { MOST = 4 };
+    for (int r = 0, n = 0; r < x->ranks && n < MOST; r++) {
+        const weft_ledger_rank *k = weft_ledger_job_rank(x->job, r);
+        if (!set[r] || x->told[r]) continue;
+        say_next(x);
+        say(x, "rank %d (%s, process %lld on %s) was at: ", r, weft_rank_state_name(k->state),
+            (long long)k->pid, k->host);
+        say_place(x, r);
+        x->told[r] = true;
+        n++;
+    }
+}
+
 weft_rank_state state_of(const examination *x, int rank) {
     return weft_ledger_job_rank(x->job, rank)->state;
+}
+
+bool has_ended(const examination *x, int rank) {
+    return state_of(x, rank) == WEFT_RANK_DIED || state_of(x, rank) == WEFT_RANK_FINISHED;
 }

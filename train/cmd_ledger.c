@@ -75,7 +75,7 @@ static int64_t whole_step(const weft_ledger_job *j) {
 
 static weft_status print_json(const char *dir, int rank, int count, const char *verdict, bool parted) {
     weft_ledger_job *j;
-    int64_t sum[WEFT_AXES + 1] = {0};
+    int64_t sum[WEFT_AXES + 1] = {0}, most[WEFT_AXES + 1] = {0}; /* over all ranks; of those shown */
     WEFT_TRY(weft_ledger_job_open(&j, dir, NULL, 0));
     const weft_mesh *m = weft_ledger_job_mesh(j);
     if (rank >= m->ranks) {
@@ -88,13 +88,18 @@ static weft_status print_json(const char *dir, int rank, int count, const char *
     for (int a = 0; a < WEFT_AXES; a++)
         bad |= json_object_set_new(mesh, weft_axis_name((weft_axis)a), json_integer(m->size[a]));
     for (int r = 0; r < m->ranks; r++) {
-        for (int a = 0; a <= WEFT_AXES; a++) sum[a] += weft_ledger_job_rank(j, r)->bytes[a];
-        if (rank < 0 || rank == r) bad |= json_array_append_new(list, rank_json(j, r, count));
+        const int64_t *bytes = weft_ledger_job_rank(j, r)->bytes;
+        bool shown = rank < 0 || rank == r;
+        for (int a = 0; a <= WEFT_AXES; a++) {
+            sum[a] += bytes[a];
+            if (shown && bytes[a] > most[a]) most[a] = bytes[a];
+        }
+        if (shown) bad |= json_array_append_new(list, rank_json(j, r, count));
     }
-    json_t *o = json_pack("{s:i, s:o, s:b, s:s, s:I, s:o, s:o, s:o}", "ranks", m->ranks, "mesh", mesh,
-                          "parted", parted, "verdict", verdict, "step", (json_int_t)whole_step(j),
-                          "step_bytes", bytes_json(sum), "step_bytes_per_rank",
-                          bytes_json(weft_ledger_job_rank(j, rank < 0 ? 0 : rank)->bytes), "processes", list);
+    json_t *o =
+        json_pack("{s:i, s:o, s:b, s:s, s:I, s:o, s:o, s:o}", "ranks", m->ranks, "mesh", mesh, "parted",
+                  parted, "verdict", verdict, "step", (json_int_t)whole_step(j), "step_bytes",
+                  bytes_json(sum), "step_bytes_per_rank", bytes_json(most), "processes", list);
     weft_ledger_job_close(j);
     if (bad) {
         json_decref(o);

@@ -267,9 +267,9 @@ weft_status weft_cmd_train(const weft_world *w, int argc, char **argv) {
     weft_signals_install();
     s->peak_flops = weft_machine_gemm_flops(&s->trainer.device);
     s->flops_per_token = weft_model_train_flops(&s->trainer.model, s->config.train.seq_len);
+    WEFT_GOTO(st, done, open_ledger(s)); /* first: it refuses the directory of a run that is under way */
     if (w->rank == 0) st = prepare_run_dir(s);
     WEFT_GOTO(st, done, weft_world_agree(st));
-    WEFT_GOTO(st, done, open_ledger(s));
     introduce(s);
     st = loop(s);
 done:

@@ -266,9 +266,15 @@ START_TEST(all_in_step_and_finished) {
         "all ranks are in step: last complete collective layers.1 (all_gather, fsdp group of ranks 0 1 2 3, "
         "number 1)");
     for (int r = 1; r < 4; r++) enter(l[r], WEFT_GROUP_SHARD, WEFT_ALL_GATHER, "layers.2", 64);
+    weft_ledger_activity(l[0], "step 2: forward");
     v = verdict(&parted);
     ck_assert(!parted);
-    ck_assert_says(v, "which all its members have entered");
+    ck_assert_says(
+        v,
+        "no rank is missing: ranks 1 2 3 have waited in layers.2 (all_gather, fsdp group of ranks 0 1 2 3, "
+        "number 2) for 0.");
+    ck_assert_says(v, "which all its members have entered; rank 0 (alive, process ");
+    ck_assert_says(v, "was at: step 2: forward");
     for (int r = 0; r < 4; r++) weft_ledger_close(l[r]);
     ck_assert_str_eq(verdict(&parted), "all ranks finished");
     ck_assert(!parted);
@@ -368,7 +374,11 @@ START_TEST(one_rank_is_a_collective_ahead) {
     open_all(l, 1, 4, 1);
     for (int r = 0; r < 4; r++)
         for (int i = r == 1; i < 3; i++)
-            enter(l[r], WEFT_GROUP_SHARD, WEFT_ALL_GATHER, i == 0 ? "layers.3" : i == 1 ? "layers.4" : "layers.5", 64);
+            enter(l[r], WEFT_GROUP_SHARD, WEFT_ALL_GATHER,
+                  i == 0   ? "layers.3"
+                  : i == 1 ? "layers.4"
+                           : "layers.5",
+                  64);
     ck_assert_says(verdict(&parted), "; rank 1 left out the all_gather of layers.3");
     ck_assert(parted);
     close_all(l, 4);
@@ -405,12 +415,27 @@ START_TEST(ranks_that_wait_for_each_other) {
     enter(l[1], WEFT_GROUP_SHARD, WEFT_ALL_GATHER, "layers.0", 8);
     const char *v = verdict(&parted);
     ck_assert(parted);
-    ck_assert_says(v, "ranks 0 1 wait for each other: rank 0 has waited for rank 1 in save (barrier, world "
-                      "group of ranks 0 1, "
-                      "number 1)");
     ck_assert_says(
-        v, "rank 1 has waited for rank 0 in layers.0 (all_gather, fsdp group of ranks 0 1, number 1)");
+        v, "rank 1 never entered save (barrier, world group of ranks 0 1, number 1): rank 0 has waited in it "
+           "for 0.");
+    ck_assert_says(
+        v, "they wait for each other: rank 1 has waited for rank 0 in layers.0 (all_gather, fsdp group of "
+           "ranks 0 1, number 1) for 0.");
     close_all(l, 2);
+    open_all(l, 1, 2, 2); /* all four in a circle */
+    enter(l[0], WEFT_GROUP_TP, WEFT_ALL_REDUCE, "a", 0);
+    enter(l[1], WEFT_GROUP_SHARD, WEFT_ALL_GATHER, "b", 8);
+    enter(l[3], WEFT_GROUP_TP, WEFT_ALL_REDUCE, "c", 0);
+    enter(l[2], WEFT_GROUP_SHARD, WEFT_ALL_GATHER, "d", 8);
+    v = verdict(&parted);
+    ck_assert(parted);
+    ck_assert_says(v, "rank 1 never entered a (");
+    ck_assert_says(
+        v,
+        "they wait for each other: rank 1 has waited for rank 3 in b (all_gather, fsdp group of ranks 1 3, "
+        "number 1) for 0.0 s, rank 3 has waited for rank 2 in c (");
+    ck_assert_says(v, ", rank 2 has waited for rank 0 in d (");
+    close_all(l, 4);
 }
 END_TEST
 
@@ -425,8 +450,12 @@ START_TEST(past_a_collective_into_another) {
     }
     const char *v = verdict(&parted);
     ck_assert(parted);
-    ck_assert_says(v, "ranks 0 1 wait for each other: rank 0 has waited for rank 1 in layers.3 (");
-    ck_assert_says(v, "; ranks 2 3 wait behind them");
+    ck_assert_says(
+        v,
+        "rank 1 never entered layers.3 (all_gather, fsdp group of ranks 0 1 2 3, number 1): ranks 0 2 3 have "
+        "waited in it for 0.");
+    ck_assert_says(v, "they wait for each other: rank 1 has waited for rank 0 in save (agree, ");
+    ck_assert_silent(v, "behind");
     close_all(l, 4);
 }
 END_TEST
@@ -545,21 +574,23 @@ START_TEST(the_first_dead_is_named_afterwards) {
 }
 END_TEST
 
-static void stop_quietly(weft_ledger *l, int rank) {
-    (void)l, (void)rank;
-}
-
-START_TEST(a_stopped_process_is_alive) {
-    weft_ledger_job *j;
+/* Whether it has entered or not: a process that is stopped holds up the others. */
+START_TEST(a_stopped_process_is_named) {
+    bool parted;
     new_dir();
-    pid_t pid = start_rank(0, 1, 1, stop_quietly);
+    pid_t pid = start_rank(1, 1, 2, three_and_a_wait);
+    weft_ledger *l = open_one(0, 1, 2, 1);
+    three_and_a_wait(l, 0);
     kill(pid, SIGSTOP);
     ck_assert_int_eq(waitpid(pid, NULL, WUNTRACED), pid);
-    ck_assert_int_eq(weft_ledger_job_open(&j, g_dir, NULL, 0), WEFT_OK);
-    ck_assert_int_eq(weft_ledger_job_rank(j, 0)->state, WEFT_RANK_ALIVE);
-    ck_assert(weft_ledger_job_rank(j, 0)->stopped);
-    weft_ledger_job_close(j);
+    const char *v = verdict(&parted);
+    ck_assert(parted);
+    ck_assert_says(v, "rank 1 is stopped by a signal (process ");
+    ck_assert_says(v, "it was at step 3: forward");
+    ck_assert_says(v, "rank 1 never entered layers.9 (");
+    ck_assert_silent(v, "in step");
     kill_rank(pid);
+    weft_ledger_close(l);
     weft_fs_remove_tree(g_dir);
 }
 END_TEST
@@ -904,10 +935,10 @@ END_TEST
 SUITE_MAIN("ledger", the_ring_keeps_the_last_records, long_names_are_cut_and_old_records_left_alone,
            nothing_is_done_without_a_ledger, bytes_are_summed_by_axis_and_step,
            records_are_read_while_they_are_written, all_in_step_and_finished, one_rank_behind, two_ranks_part,
-           sizes_that_must_agree, one_rank_leaves_a_collective_out, one_rank_is_a_collective_ahead, a_chain_is_followed,
-           ranks_that_wait_for_each_other, past_a_collective_into_another,
+           sizes_that_must_agree, one_rank_leaves_a_collective_out, one_rank_is_a_collective_ahead,
+           a_chain_is_followed, ranks_that_wait_for_each_other, past_a_collective_into_another,
            waits_behind_what_a_rank_never_entered, records_survive_a_kill, the_first_dead_is_named_afterwards,
-           a_stopped_process_is_alive, an_exit_is_a_death, a_directory_in_use_is_refused,
+           a_stopped_process_is_named, an_exit_is_a_death, a_directory_in_use_is_refused,
            a_new_job_replaces_the_old, damaged_files_are_named, files_of_different_jobs_do_not_mix,
            tables_are_printed, a_death_ends_the_job_with_one_message,
            a_wait_of_too_long_names_the_missing_rank, an_end_in_order_is_no_death)
