@@ -200,6 +200,12 @@ typedef struct weft_ops {
     void (*swiglu_fwd)(weft_device *d, weft_act *y, const weft_act *gu, int64_t M, int64_t F);
     void (*swiglu_bwd)(weft_device *d, weft_act *dgu, const weft_act *dy, const weft_act *gu, int64_t M,
                        int64_t F);
+    /* Backward of y[m] = w[m] * (a[m] W^T), a = swiglu(gu), without a and y: from du [M,F] = dy W, the
+     * gradient of a before the weight,
+     *   dw[m] = <du[m], a[m]>;  dgu = gradient of gu from w[m] * du[m], may be gu;
+     *   du[m] <- w[m] * a[m], whose product with dy is the gradient of W. */
+    void (*swiglu_weighted_bwd)(weft_device *d, weft_act *dgu, weft_real *dw, weft_act *du,
+                                const weft_act *gu, const weft_real *w, int64_t M, int64_t F);
 
     void (*router_fwd)(weft_device *d, const weft_router *a);
     void (*router_bwd)(weft_device *d, const weft_router *a);
@@ -232,6 +238,10 @@ typedef struct weft_ops {
     /* dx[m] = sum_s dy[slot_of[m,s]] (the dual of gather_rows) (+ dx if accumulate), s in order. */
     void (*gather_rows_bwd)(weft_device *d, weft_act *dx, const weft_act *dy, const int32_t *slot_of,
                             int64_t M, int64_t k, int64_t D, bool accumulate);
+    /* y[place_of[i]] = x[i], i < n, for a permutation of weft_real numbers; inverse: y[i] = x[place_of[i]].
+     */
+    void (*permute_real)(weft_device *d, weft_real *y, const weft_real *x, const int32_t *place_of, int64_t n,
+                         bool inverse);
     /* y[m] = sum_s w[m,s] * x[slot_of[m,s]]. */
     void (*moe_combine)(weft_device *d, weft_act *y, const weft_act *x, const weft_real *w,
                         const int32_t *slot_of, int64_t M, int64_t k, int64_t D);

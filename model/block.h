@@ -59,6 +59,7 @@ struct weft_pass {
     int64_t B, T, M;   /* sequences, tokens of each that this rank holds, B*T */
     int64_t C, L;      /* chunks of a sequence on this rank (2 with cp, else 1), tokens of each: T = C*L */
     int64_t rows;      /* of the residual stream on this rank: M / tp */
+    int64_t ep_passes; /* with ep: parts of the M tokens that go through the experts one by one, >= 1 */
     const int32_t
         *doc_start; /* [M] position in the sequence of the first token of the token's document, or NULL */
     const int32_t *doc_local; /* [M] the same counted from the chunk's first token: negative where the

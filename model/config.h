@@ -90,8 +90,9 @@ typedef struct weft_config {
     struct {
         weft_mesh_sizes sizes; /* 0: auto */
         weft_reshard reshard;
-        bool prefetch;  /* the next layer's weights are gathered while this one computes */
-        double timeout; /* seconds that a collective may take; 0: any */
+        int64_t ep_passes; /* 0 (auto): as many as ep */
+        bool prefetch;     /* the next layer's weights are gathered while this one computes */
+        double timeout;    /* seconds that a collective may take; 0: any */
     } mesh;
     struct {
         int64_t every, keep, keep_every; /* steps; newest K; every Nth kept for ever (0: none) */

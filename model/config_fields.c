@@ -197,12 +197,13 @@ const weft_field weft_fields[] = {
         "Sequences that a rank, or the cp * tp ranks that share them, process at once; the load-balance "
         "loss is computed per microbatch, so it does not depend on the number of ranks."),
     INT("train.seq_len", train.seq_len, "256", FROM_TO(1, 1e9), "tokens", "T: length of a sequence."),
-    CHOICE("train.deterministic", train.deterministic, weft_deterministic, determinisms, "layout",
-           "layout: gradients are summed in a fixed tree over the global batch: the same bits on 1, 2, 4 ... "
-           "ranks; "
-           "needs log2(microbatches per rank) more gradient buffers. run: the same bits again on the same "
-           "number of "
-           "ranks."),
+    CHOICE(
+        "train.deterministic", train.deterministic, weft_deterministic, determinisms, "layout",
+        "layout: gradients are summed in a fixed tree over the global batch: the same bits for all powers of "
+        "two "
+        "of mesh.dp and mesh.fsdp (other axes alike, and mesh.ep at most fsdp*cp); needs log2(microbatches "
+        "per rank) more gradient buffers, and with mesh.dp above 1 a sum over the replicas for each odd part "
+        "of the number of microbatches. run: the same bits again on the same mesh."),
     CHOICE("train.recompute", train.recompute, weft_recompute, recomputes, "none",
            "What the backward pass computes again instead of keeping it from the forward pass: less memory, "
            "more "
@@ -244,13 +245,22 @@ const weft_field weft_fields[] = {
     INT("mesh.ep", mesh.sizes.size[WEFT_AXIS_EP], "1", FROM_TO(1, 1e6), "ranks",
         "Expert parallelism: ranks that hold different experts and send each other the tokens. Divides dp "
         "* fsdp * cp; it also divides fsdp * cp, or is a multiple of it; at most model.num_experts."),
+    INT_AUTO("mesh.ep_passes", mesh.ep_passes, "auto", FROM_TO(0, 4096), "passes",
+             "With ep above 1: an expert layer takes a microbatch's tokens in so many passes, one part of "
+             "them after the other. No token is dropped, so all of a pass may go to the experts of one rank, "
+             "and its memory is sized for that: more passes take less of it, and more and smaller messages. "
+             "1: what the experts compute is kept for the backward pass. Above 1 nothing of it is kept: the "
+             "backward pass sends the tokens again and computes the experts' first product again. auto is "
+             "mesh.ep."),
     CHOICE("mesh.reshard", mesh.reshard, weft_reshard, reshards, "always",
            "When gathered weights are freed. always: after a layer's forward and again after its backward "
            "pass, the least memory; after_backward: kept from forward to backward, gathered once a "
            "microbatch; never: kept until the optimizer changes them, gathered once a step."),
     BOOL("mesh.prefetch", mesh.prefetch, "true",
-         "true: gather the weights of the next layer while this one computes; false: gather them when they "
-         "are needed, and wait."),
+         "true: start to gather the weights of the next layer while this one computes, into a second place "
+         "(over "
+         "MPI the two overlap where the network moves data by itself); false: gather them when they are "
+         "needed."),
     REAL("mesh.timeout", mesh.timeout, "600", AT_LEAST(0), "seconds",
          "A collective that takes longer ends the job, with a report of which rank is missing from it; 0: "
          "never."),

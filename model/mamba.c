@@ -272,7 +272,7 @@ static weft_real *carried_states(weft_block *b, weft_pass *s, weft_scan scan, bo
         ops->scan_fwd(s->dev, &scan);
     }
     ops->copy(s->dev, own + states, sigma, (size_t)sums * sizeof *sigma);
-    weft_gather_states(s->comm, s->dev, weft_label(b, reverse ? "dstate" : "state").text, parts, block);
+    weft_gather_states(s->comm, weft_label(b, reverse ? "dstate" : "state").text, parts, block);
     weft_carry carry = {.B = s->B,
                         .E = scan.E,
                         .N = scan.N,

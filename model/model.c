@@ -38,12 +38,14 @@ static void add_block(weft_model *m, const weft_block_kind *kind, int64_t layer,
 }
 
 weft_status weft_model_build(weft_model *m, const weft_model_config *c, weft_recompute recompute,
-                             const char *layers, weft_comm *comm) {
+                             const char *layers, int64_t ep_passes, weft_comm *comm) {
     int64_t shape[] = {c->vocab_size, c->hidden_size};
     *m = (weft_model){.config = *c, .comm = comm, .units = (int)c->num_hidden_layers + 2};
     weft_comm_single(&m->alone);
     if (!comm) m->comm = &m->alone;
+    m->ep_passes = ep_passes ? ep_passes : m->comm->mesh.size[WEFT_AXIS_EP];
     m->table.mesh = m->comm->mesh;
+    m->table.layers = c->num_hidden_layers;
     m->table.experts = c->num_experts;
     m->blocks = calloc((size_t)(2 * c->num_hidden_layers), sizeof *m->blocks);
     if (!m->blocks) WEFT_FAIL(WEFT_ENOMEM, "no memory for %lld layers", (long long)c->num_hidden_layers);
@@ -307,7 +309,7 @@ static void sum_router_stats(weft_model *m, weft_pass *s) {
     const weft_model_config *c = &m->config;
     weft_arena *work = &s->dev->act;
     weft_all_reduce_i64(s->comm, WEFT_GROUP_TOKENS, "router counts", s->moe_counts,
-                        m->moe_count * c->num_experts_per_tok * c->num_experts, work);
+                        m->moe_count * c->num_experts_per_tok * c->num_experts);
     weft_all_reduce(s->comm, WEFT_GROUP_TOKENS, "router probabilities", s->moe_prob_sum,
                     m->moe_count * c->num_experts, work);
     weft_all_reduce(s->comm, WEFT_GROUP_TOKENS, "router logsumexp", s->moe_lse2, m->moe_count, work);
@@ -352,6 +354,7 @@ static weft_pass pass_of(weft_model *m, weft_device *d, weft_store *store, const
                    .T = mb->T,
                    .M = mb->B * mb->T,
                    .C = weft_chunks_held(mesh->size[WEFT_AXIS_CP]),
+                   .ep_passes = m->ep_passes,
                    .doc_start = mb->doc_start,
                    .doc_local = mesh->size[WEFT_AXIS_CP] > 1 ? mb->doc_local : mb->doc_start};
     s.L = s.T / s.C;

@@ -21,6 +21,7 @@ typedef struct weft_model {
     int64_t embed, final_norm, head; /* rows; head == embed when tied */
     weft_comm *comm, alone;          /* `alone`: of a model on one rank */
     weft_store *whole;               /* see weft_model_whole */
+    int64_t ep_passes;               /* see block.h */
     int units;                       /* of the store: embedding, layers, head */
     size_t kept_bytes;               /* of the last pass: what forward kept for backward */
     weft_watch watch;                /* of a pass with gradients */
@@ -28,10 +29,10 @@ typedef struct weft_model {
 
 /* Blocks and parameter table of a configuration, this rank's slices on `comm`'s mesh (NULL: one rank).
  * `recompute` says which blocks forget their activations and run forward again in backward, `layers` in which
- * layers ("" all, or "0-3,8"). The model keeps its own copy of c and must not be moved afterwards. Not
- * collective. */
+ * layers ("" all, or "0-3,8"); `ep_passes` in how many parts tokens go through the experts (0: as many as
+ * ep). The model keeps its own copy of c and must not be moved afterwards. Not collective. */
 weft_status weft_model_build(weft_model *m, const weft_model_config *c, weft_recompute recompute,
-                             const char *layers, weft_comm *comm);
+                             const char *layers, int64_t ep_passes, weft_comm *comm);
 void weft_model_free(weft_model *m);
 
 /* A store over whole arrays of table.flat elements: gradients (or NULL) are added. One for each model. */

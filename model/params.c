@@ -63,7 +63,7 @@ static int bucket_of(weft_params *p, const weft_param *r) {
     if (r->split == WEFT_REPLICATED && !expert) return 0;
     if (r->layer < 0) {
         snprintf(name, sizeof name, "%.*s", (int)sizeof name - 1, r->name);
-        unit = p->bucket_count == 1 ? 0 : p->buckets[p->bucket_count - 1].unit + 1;
+        unit = p->bucket_count == 1 ? 0 : (int)p->layers + 1;
     } else {
         snprintf(name, sizeof name, "layers.%lld%s", (long long)r->layer, expert ? ".experts" : "");
     }
@@ -104,8 +104,11 @@ void weft_params_place(weft_params *p) {
         p->flat += b->elements;
         p->shards += b->shard.count;
     }
-    for (int64_t i = 0; i < p->count; i++)
-        p->rows[i].at = p->buckets[p->rows[i].bucket].offset + p->rows[i].offset;
+    for (int64_t i = 0; i < p->count; i++) {
+        weft_bucket *b = &p->buckets[p->rows[i].bucket];
+        p->rows[i].at = b->offset + p->rows[i].offset;
+        b->copied |= p->rows[i].copies > 1;
+    }
 }
 
 void weft_params_free(weft_params *p) {

@@ -69,6 +69,7 @@ typedef struct weft_param {
 
 typedef struct weft_params {
     weft_mesh mesh;
+    int64_t layers;  /* of the model */
     int64_t experts; /* of an expert layer: row.expert counts to it */
     weft_param *rows;
     int64_t count, capacity;
@@ -97,8 +98,8 @@ typedef struct weft_piece {
 } weft_piece;
 bool weft_params_piece(const weft_params *p, const weft_param *r, weft_piece *out);
 
-/* Fills an array of p->flat (or p->shards) elements, padding zero, from the counter-based RNG: a value
- * depends on (seed, tensor name, index in the whole tensor) only. */
+/* Fills an array of p->flat (or p->shards) elements, padding zero, from the counter-based RNG: a value depends
+ * on (seed, tensor name, index in the whole tensor) only. */
 void weft_params_init(const weft_params *p, weft_real *flat, uint64_t seed);
 void weft_params_init_shards(const weft_params *p, weft_real *shards, uint64_t seed);
 

@@ -10,7 +10,8 @@ static const weft_comm_backend *const g_backend = &weft_backend_mpi;
 
 #define REAL_BYTES ((int64_t)sizeof(weft_real))
 #define PIECE ((int64_t)1 << 18) /* elements that a sum receives at a time, from all members together */
-#define PIECE_LEAST 64           /* ... and from one of them at least */
+#define PIECE_LEAST 16384        /* ... and from one of them at least */
+#define PARALLEL 32768           /* additions from which on threads share them */
 #define SMALL 16384              /* up to so many elements in all, an all-reduce is one all-gather */
 
 static int64_t least(int64_t a, int64_t b) {
@@ -150,6 +151,7 @@ static void tree_sum(weft_real *x, int64_t stride, int count, int64_t n) {
         for (int r = 0; r + step < count; r += 2 * step) {
             weft_real *restrict a = x + r * stride;
             const weft_real *restrict b = x + (r + step) * stride;
+#pragma omp parallel for simd schedule(static) if (n >= PARALLEL)
             for (int64_t i = 0; i < n; i++) a[i] += b[i];
         }
 }
@@ -245,11 +247,9 @@ void weft_all_reduce(weft_comm *c, weft_group_kind g, const char *tensor, weft_r
 }
 
 /* No workspace of ours: the order of an integer sum does not matter, so the backend has its own way. */
-void weft_all_reduce_i64(weft_comm *c, weft_group_kind g, const char *tensor, int64_t *x, int64_t n,
-                         weft_arena *work) {
+void weft_all_reduce_i64(weft_comm *c, weft_group_kind g, const char *tensor, int64_t *x, int64_t n) {
     const weft_group *group = &c->group[g];
     uint64_t record;
-    (void)work;
     if (group->size == 1) return;
     int64_t bytes = all_reduce_elements(group, n) * (int64_t)sizeof *x;
     if (!enter(c, g, WEFT_ALL_REDUCE, tensor, bytes, &record)) return;

@@ -18,8 +18,8 @@
  *
  * Sums run in a fixed binary tree over the members' numbers, ((0+1)+(2+3))+..., and every member gets the
  * same bits. With 5 members it is ((0+1)+(2+3))+4, with 6 ((0+1)+(2+3))+(4+5): level by level, neighbours are
- * added and one left over waits. They take workspace for at most 2^18 elements (or 64 a member, in a group of
- * more than 4096).
+ * added and one left over waits. They take workspace for at most 2^18 elements (or 2^14 a member, in a group
+ * of more than 4096).
  *
  * For tests, the environment may inject a fault, read when a communicator of several ranks is opened: with
  * WEFT_FAULT=skip:RANK:TENSOR that rank of the job does not enter its first blocking collective named TENSOR
@@ -59,8 +59,7 @@ void weft_comm_close(weft_comm *c);  /* collective; also of a zeroed struct */
  * it is one all-gather, and 2*(size-1)*ceil(n/size) above. */
 void weft_all_reduce(weft_comm *c, weft_group_kind g, const char *tensor, weft_real *x, int64_t n,
                      weft_arena *work);
-void weft_all_reduce_i64(weft_comm *c, weft_group_kind g, const char *tensor, int64_t *x, int64_t n,
-                         weft_arena *work);
+void weft_all_reduce_i64(weft_comm *c, weft_group_kind g, const char *tensor, int64_t *x, int64_t n);
 
 /* `all` holds size blocks of `bytes`; member r has filled block r; afterwards all are filled. Counts size-1
  * blocks. */

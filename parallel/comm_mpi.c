@@ -11,7 +11,7 @@ enum { TAG = 1, UNIT_LOG_MAX = 12 };
  */
 typedef struct started {
     MPI_Request request;
-    int capacity, *counts, *starts;
+    int *counts, *starts;
     struct started *next_idle;
 } started;
 
@@ -111,7 +111,8 @@ static void release(int handle) {
 
 static MPI_Request *next_request(void) {
     if (g_mpi.posted_count == g_mpi.posted_capacity) {
-        int capacity = g_mpi.posted_capacity ? 2 * g_mpi.posted_capacity : 64;
+        /* One message from and to each rank, at first: large messages are sent in several. */
+        int capacity = g_mpi.posted_capacity ? 2 * g_mpi.posted_capacity : 2 * weft_world_ranks() + 64;
         MPI_Request *grown = realloc(g_mpi.posted, (size_t)capacity * sizeof *grown);
         WEFT_CHECK(grown, "no memory for %d messages", capacity);
         g_mpi.posted = grown;
@@ -161,12 +162,10 @@ static MPI_Datatype unit_type(int log) {
 }
 
 static void cut(started *s, int size, int64_t each, int64_t total, int log) {
-    if (size > s->capacity) {
-        free_started(s);
-        s->counts = malloc((size_t)size * sizeof(int));
-        s->starts = malloc((size_t)size * sizeof(int));
-        WEFT_CHECK(s->counts && s->starts, "no memory to gather from %d ranks", size);
-        s->capacity = size;
+    if (!s->counts) { /* for any group of the job */
+        s->counts = malloc((size_t)weft_world_ranks() * sizeof(int));
+        s->starts = malloc((size_t)weft_world_ranks() * sizeof(int));
+        WEFT_CHECK(s->counts && s->starts, "no memory to gather from %d ranks", weft_world_ranks());
     }
     for (int r = 0; r < size; r++) {
         int64_t start = r * each < total ? r * each : total,

@@ -70,14 +70,18 @@ static void print_bytes(const weft_ledger_job *j, FILE *out) {
         fprintf(out, "no step is complete yet\n");
         return;
     }
-    fprintf(out, "bytes of step %" PRId64 "\n%-8s  %20s  %20s\n", step, "axis", "all ranks", "rank 0");
+    fprintf(out, "bytes of step %" PRId64 "\n%-8s  %20s  %20s\n", step, "axis", "all ranks",
+            "a rank, at most");
     for (int a = 0; a <= WEFT_AXES; a++) {
-        int64_t sum = 0;
-        for (int r = 0; r < m->ranks; r++) sum += weft_ledger_job_rank(j, r)->bytes[a];
+        int64_t sum = 0, most = 0;
+        for (int r = 0; r < m->ranks; r++) {
+            int64_t bytes = weft_ledger_job_rank(j, r)->bytes[a];
+            sum += bytes;
+            if (bytes > most) most = bytes;
+        }
         if (sum == 0 && (a == WEFT_AXES || m->size[a] == 1)) continue;
         fprintf(out, "%-8s  %20" PRId64 "  %20" PRId64 "\n",
-                a == WEFT_AXES ? "control" : weft_axis_name((weft_axis)a), sum,
-                weft_ledger_job_rank(j, 0)->bytes[a]);
+                a == WEFT_AXES ? "control" : weft_axis_name((weft_axis)a), sum, most);
     }
 }
 

@@ -1,8 +1,10 @@
 /* The mesh: ranks as coordinates along named axes. All arithmetic about who belongs together stands here.
  *
- *   dp    replicas (HSDP's outer axis)         cp    context: parts of each sequence
- *   fsdp  sharded parameters (ZeRO-3)          tp    tensor; the residual stream's rows are split over it as
- * well ep    experts; carved out of dp x fsdp x cp
+ *   dp    replicas (HSDP's outer axis)
+ *   fsdp  sharded parameters (ZeRO-3)
+ *   cp    context: parts of each sequence
+ *   tp    tensor: parts of each matrix; the residual stream's rows are split over it as well
+ *   ep    experts; carved out of dp x fsdp x cp
  *
  * ranks = dp * fsdp * cp * tp.  Rank r = tp + size_tp * q,  q = cp + size_cp * (fsdp + size_fsdp * dp): tp
  * varies fastest, so that a tp group lies on one node. ep = q % size_ep: neighbouring q hold different

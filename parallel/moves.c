@@ -122,7 +122,6 @@ void weft_return_halo(weft_comm *c, weft_device *d, const char *tensor, weft_act
 
 /* ---- cp: states ------------------------------------------------------------------------------------- */
 
-void weft_gather_states(weft_comm *c, weft_device *d, const char *tensor, weft_real *all, int64_t n) {
-    (void)d; /* neither copies nor workspace */
+void weft_gather_states(weft_comm *c, const char *tensor, weft_real *all, int64_t n) {
     weft_all_gather(c, WEFT_GROUP_CP, tensor, all, n * (int64_t)sizeof *all);
 }

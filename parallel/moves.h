@@ -54,6 +54,6 @@ void weft_return_halo(weft_comm *c, weft_device *d, const char *tensor, weft_act
 
 /* all[cp][n] <- every member's block [n] of weft_real, block `rank` filled by the caller (n = 2*B*E*(N+1):
  * states, then sums of delta; see scan_carry in ops.h). */
-void weft_gather_states(weft_comm *c, weft_device *d, const char *tensor, weft_real *all, int64_t n);
+void weft_gather_states(weft_comm *c, const char *tensor, weft_real *all, int64_t n);
 
 #endif

@@ -21,6 +21,7 @@ typedef struct weft_bucket {
     bool late_grads;  /* more than one unit adds to its gradient (shared, tied embedding): reduced at the end
                          of a pass */
     int64_t elements; /* of this rank's slice; a multiple of WEFT_SHARD_GRAIN */
+    bool copied;      /* holds slices that several tp ranks hold alike */
     int64_t offset;   /* in an array of whole slices */
     weft_part shard;  /* this rank's part of the elements */
     int64_t shard_at; /* in an array of shards */
@@ -54,7 +55,9 @@ weft_status weft_store_open_whole(weft_store **out, const weft_bucket *buckets, 
 void weft_store_set_whole(weft_store *s, const weft_real *weights, weft_real *grads);
 void weft_store_close(weft_store *s);
 
-/* The slices of a bucket; valid between enter and leave of its unit (shared: always in a pass). */
+/* The slices of a bucket: valid from the enter of its unit on until its place is taken by another unit
+ * (`always`), to the end of the pass (`after_backward`), or until the weights change (`never`; and the
+ * buckets that are always needed). What still lies in its place is not gathered again. */
 const weft_real *weft_store_weights(const weft_store *s, int bucket);
 weft_real *weft_store_grads(const weft_store *s, int bucket); /* NULL in a forward-only pass */
 

@@ -110,6 +110,17 @@ int64_t weft_world_sum_i64(int64_t x) {
 int64_t weft_world_max_i64(int64_t x) {
     return reduce(WEFT_ALL_REDUCE, "max", x, WEFT_I64_MAX);
 }
+weft_status weft_world_same(uint64_t x, const char *what) {
+    int64_t half[2] = {(int64_t)(x >> 32), (int64_t)(x & 0xffffffffu)};
+    for (int i = 0; i < 2; i++)
+        if (weft_world_any(weft_world_max_i64(half[i]) != half[i])) {
+            weft_log_replicated(true);
+            WEFT_FAIL(WEFT_EINPUT, "%s is not the same on every rank: do all machines see the same files?",
+                      what);
+        }
+    return WEFT_OK;
+}
+
 bool weft_world_any(bool x) {
     return weft_world_max_i64(x) != 0;
 }

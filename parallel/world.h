@@ -42,6 +42,8 @@ void weft_world_allgather(const void *mine, void *all, size_t bytes_each); /* in
 int64_t weft_world_sum_i64(int64_t x);
 int64_t weft_world_max_i64(int64_t x);
 bool weft_world_any(bool x);
+/* Collective. WEFT_EINPUT, naming `what` ("the configuration"), unless x is the same on every rank. */
+weft_status weft_world_same(uint64_t x, const char *what);
 
 /* Variable-size gather to rank 0: `all` is malloc'ed on rank 0 (others NULL, 0 bytes), `bytes` per rank; the
  * caller frees. */

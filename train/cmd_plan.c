@@ -17,7 +17,7 @@ typedef struct plan {
     double train_flops_per_token;
     weft_mesh mesh;
     weft_trainer_memory memory, alone; /* on the mesh, and on one rank */
-    int64_t traffic[WEFT_AXES];
+    int64_t traffic[WEFT_AXES];        /* what a rank receives in a step, at most */
 } plan;
 
 /* What the memory consists of, in the order of the table. */
@@ -102,7 +102,7 @@ static weft_status print_text(const plan *p) {
         print_memory(p, parts[i].text, part_of(&p->memory, i), part_of(&p->alone, i));
     print_memory(p, "total", p->memory.total, p->alone.total);
     if (p->mesh.ranks > 1) {
-        printf("received by each rank in a step (%s)\n", weft_mesh_text(&p->mesh, mesh, sizeof mesh));
+        printf("received by a rank in a step, at most (%s)\n", weft_mesh_text(&p->mesh, mesh, sizeof mesh));
         for (weft_axis a = 0; a < WEFT_AXES; a++)
             if (p->traffic[a]) print_bytes(weft_axis_name(a), (double)p->traffic[a]);
     }
@@ -126,6 +126,22 @@ static weft_status plan_alone(const weft_config *c, weft_trainer_memory *out) {
     return st;
 }
 
+/* By axis the most that a rank receives in a step. With more than two cp ranks the first and the last have
+ * one neighbour, those between them two: beside the first rank (`t`) the second of cp is looked at. */
+static weft_status plan_traffic(const weft_trainer *t, int64_t most[WEFT_AXES]) {
+    const weft_mesh *mesh = &t->comm.mesh;
+    weft_world second = t->world;
+    weft_trainer other;
+    memcpy(most, t->traffic, WEFT_AXES * sizeof *most);
+    if (mesh->size[WEFT_AXIS_CP] <= 2) return WEFT_OK;
+    second.rank = mesh->size[WEFT_AXIS_TP];
+    WEFT_TRY(weft_trainer_open(&other, t->config, &second, true));
+    for (weft_axis a = 0; a < WEFT_AXES; a++)
+        if (other.traffic[a] > most[a]) most[a] = other.traffic[a];
+    weft_trainer_close(&other);
+    return WEFT_OK;
+}
+
 weft_status weft_cmd_plan(const weft_world *w, int argc, char **argv) {
     bool json = false, help = false;
     int64_t context = 262144, ranks = 1;
@@ -134,8 +150,9 @@ weft_status weft_cmd_plan(const weft_world *w, int argc, char **argv) {
         .command = "weft plan",
         .positional = "CONFIG.yaml [key=value ...]",
         .text = "Counts parameters, caches, and the exact memory and traffic of a training run: the run's\n"
-                "own step, against a device that holds nothing and ranks that are not there. Of the bytes\n"
-                "that experts' tokens move (ep), those that stay on their rank are counted as well.",
+                "own step, against a device that holds nothing and ranks that are not there. Memory is of\n"
+                "the rank that has most, traffic by axis of the rank that receives most. Of the bytes that\n"
+                "experts' tokens move (ep), those that stay on their rank are counted as well.",
         .min_positional = 1,
         .max_positional = -1};
     const weft_option options[] = {
@@ -167,8 +184,8 @@ weft_status weft_cmd_plan(const weft_world *w, int argc, char **argv) {
                   .train_flops_per_token = weft_model_train_flops(&t.model, c->train.seq_len),
                   .mesh = t.comm.mesh,
                   .memory = weft_trainer_bytes(&t)};
-        memcpy(p.traffic, t.traffic, sizeof p.traffic);
-        if (!json && ranks > 1) st = plan_alone(c, &p.alone);
+        st = plan_traffic(&t, p.traffic);
+        if (st == WEFT_OK && !json && ranks > 1) st = plan_alone(c, &p.alone);
         if (st == WEFT_OK) st = json ? print_json(&p) : print_text(&p);
         weft_trainer_close(&t);
     }

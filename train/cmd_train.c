@@ -161,6 +161,11 @@ static void introduce(const session *s) {
                   "so choose one that "
                   "divides them",
                   tp, t->world.local_size);
+    if (t->world.rank == 0 && t->blocks > 1 && t->comm.mesh.size[WEFT_AXIS_DP] > 1)
+        weft_warn("%lld microbatches a step are %lld times a power of two: the replicas (mesh.dp) sum their "
+                  "gradients "
+                  "%lld times a step; choose a power of two, or train.deterministic=run",
+                  (long long)t->micro_total, (long long)t->blocks, (long long)t->blocks);
     if (*s->resume_from)
         weft_info("going on from %s: step %lld of %lld", s->resume_from, (long long)t->step,
                   (long long)c->train.steps);

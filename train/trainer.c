@@ -1,9 +1,11 @@
 #include "train/trainer.h"
 #include "model/layout.h"
+#include "runtime/hash.h"
 #include "runtime/log.h"
 #include "train/schedule.h"
 
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- memory
@@ -62,7 +64,7 @@ static void measure_step(weft_trainer *t) {
     weft_objective o = objective(t, 1);
     int64_t targets = 0;
     memset(t->comm.bytes, 0, sizeof t->comm.bytes);
-    weft_all_reduce_i64(&t->comm, WEFT_GROUP_WORLD, "targets", &targets, 1, &t->device.act);
+    weft_all_reduce_i64(&t->comm, WEFT_GROUP_WORLD, "targets", &targets, 1);
     const weft_real *grads = weft_trainer_sum_gradients(t, NULL, &o);
     weft_all_gather(&t->comm, WEFT_GROUP_WORLD, "losses", t->losses_all,
                     t->micro_local * (int64_t)sizeof(weft_loss));
@@ -78,7 +80,8 @@ static weft_status open_model(weft_trainer *t) {
     WEFT_TRY(weft_layout_check(&c->model, c->train.micro_batch, c->train.seq_len, &mesh));
     WEFT_TRY(weft_comm_open(&t->comm, &mesh, weft_layout_kv_ranks(&c->model, &mesh), true));
     WEFT_TRY(weft_trainer_divide(t));
-    WEFT_TRY(weft_model_build(&t->model, &c->model, c->train.recompute, c->train.recompute_layers, &t->comm));
+    WEFT_TRY(weft_model_build(&t->model, &c->model, c->train.recompute, c->train.recompute_layers,
+                              c->mesh.ep_passes, &t->comm));
     WEFT_TRY(weft_store_open(&t->store, &(weft_store_options){.comm = &t->comm,
                                                               .device = &t->device,
                                                               .buckets = t->model.table.buckets,
@@ -119,11 +122,22 @@ static weft_status connect(weft_trainer *t) {
     return weft_comm_open(&t->comm, &mesh, kv_ranks, false);
 }
 
+/* Ranks that have read different files would train different models, or wait for each other for ever. */
+static weft_status check_same_config(const weft_config *c) {
+    char *text = weft_config_to_yaml(c);
+    weft_status st = text ? WEFT_OK : weft_fail(WEFT_ENOMEM, "no memory for the configuration's text");
+    st = weft_world_agree(st);
+    if (st == WEFT_OK) st = weft_world_same(weft_hash64_str(text, 0), "the configuration");
+    free(text);
+    return st;
+}
+
 weft_status weft_trainer_open(weft_trainer *t, const weft_config *c, const weft_world *w, bool dry) {
+    bool alone = w->size == 1; /* perhaps one of many: nothing is collective then */
     *t = (weft_trainer){.config = c, .world = *w};
+    if (!dry && !alone) WEFT_TRY(check_same_config(c));
     weft_status st = measure(t);
     if (!dry) {
-        bool alone = w->size == 1; /* perhaps one of many: nothing is collective then */
         if (st == WEFT_OK) st = allocate(t);
         if (!alone) st = weft_world_agree(st);
         if (st == WEFT_OK) st = connect(t);
@@ -174,7 +188,7 @@ weft_status weft_trainer_open_loader(const weft_trainer *t, weft_loader **out) {
         const char *name;
         double weight;
     } weights[WEFT_MAX_DOMAINS];
-    if (!*c->data.path)
+    if (!*c->data.path) /* on every rank: the configuration is the same */
         WEFT_FAIL(WEFT_EINPUT, "no data: add data.path=DIR (made by `weft data build`) or data.path=random");
     for (int64_t i = 0; i < c->data.weights_count; i++) {
         weights[i].name = c->data.weights[i].name;
@@ -190,7 +204,11 @@ weft_status weft_trainer_open_loader(const weft_trainer *t, weft_loader **out) {
                              .bos = (int32_t)c->model.bos_token_id,
                              .weights_count = (int)c->data.weights_count,
                              .weights = (const void *)weights};
-    return weft_loader_open(out, &o);
+    weft_status st = weft_loader_open(out, &o);
+    if (t->comm.mesh.ranks > 1) st = weft_world_agree(st);
+    if (st != WEFT_OK || t->comm.mesh.ranks == 1) return st;
+    weft_hash128 digest = weft_loader_content_digest(*out);
+    return weft_world_same(digest.hi ^ digest.lo, c->data.path);
 }
 
 /* Losses of all microbatches, in their global order whatever rank had them; of one, its ranks' parts in rank
@@ -228,32 +246,44 @@ static void gather_losses(weft_trainer *t, int64_t targets, weft_step_result *ou
 /* ---- the update
  * -------------------------------------------------------------------------------------------- */
 
-/* Adds the squares of what this rank alone stands for among the ranks that hold the bucket's elements: one of
- * the replicas, and of a slice that several tp ranks hold one of them. */
-static void add_squares(weft_trainer *t, const weft_bucket *b, const weft_real *grads, weft_exact *sum) {
+/* Adds the squares of `count` elements that lie at `at` in the array of shards and at `place` in their
+ * bucket. Blocks are counted from the bucket's beginning, so that they are the same wherever it is cut into
+ * shards. */
+static void add_run(weft_trainer *t, const weft_real *grads, int64_t at, int64_t place, int64_t count,
+                    weft_exact *sum) {
+    int64_t head = (WEFT_SUM_BLOCK - place % WEFT_SUM_BLOCK) % WEFT_SUM_BLOCK;
+    if (head > count) head = count;
+    if (head) t->device.ops->sumsq(&t->device, sum, grads + at, head);
+    t->device.ops->sumsq(&t->device, sum, grads + at + head, count - head);
+}
+
+/* Adds the squares of what this rank stands for among those that hold the same elements: replicas, and tp
+ * ranks with the same slice. */
+static void add_squares(weft_trainer *t, int bucket, const weft_real *grads, weft_exact *sum) {
     const weft_params *p = &t->model.table;
-    const weft_ops *ops = t->device.ops;
-    int bucket = (int)(b - p->buckets);
-    bool copied = false;
+    const weft_bucket *b = &p->buckets[bucket];
     if (t->comm.group[b->expert ? WEFT_GROUP_EXPERT_REPLICA : WEFT_GROUP_REPLICA].rank != 0) return;
-    for (int64_t i = 0; i < p->count; i++) copied |= p->rows[i].bucket == bucket && p->rows[i].copies > 1;
-    if (!copied) {
-        ops->sumsq(&t->device, sum, grads + b->shard_at, b->shard.count);
+    if (b->unit == WEFT_UNIT_ALWAYS && t->comm.mesh.index[WEFT_AXIS_TP] != 0)
+        return; /* shared: all tp ranks hold all */
+    if (!b->copied || b->unit == WEFT_UNIT_ALWAYS) {
+        add_run(t, grads, b->shard_at, b->shard.start, b->shard.count, sum);
         return;
     }
     weft_piece piece;
-    for (int64_t i = 0; i < p->count; i++)
-        if (p->rows[i].bucket == bucket && p->rows[i].copy == 0 && weft_params_piece(p, &p->rows[i], &piece))
-            ops->sumsq(&t->device, sum, grads + piece.at, piece.count);
+    for (int64_t i = 0; i < p->count; i++) {
+        const weft_param *r = &p->rows[i];
+        if (r->bucket == bucket && r->copy == 0 && weft_params_piece(p, r, &piece))
+            add_run(t, grads, piece.at, r->offset + piece.first, piece.count, sum);
+    }
 }
 
 /* Of all parameters once, exact: the same bits however they are cut over dp and fsdp. */
 static double squared_norm(weft_trainer *t, const weft_real *grads) {
     weft_exact sum = {{0}, 0};
-    for (int i = 0; i < t->model.table.bucket_count; i++)
-        add_squares(t, &t->model.table.buckets[i], grads, &sum);
+    for (int i = 0; i < t->model.table.bucket_count; i++) add_squares(t, i, grads, &sum);
+    weft_exact_carry(&sum);
     weft_all_reduce_i64(&t->comm, WEFT_GROUP_WORLD, "gradient norm", (int64_t *)&sum,
-                        sizeof sum / sizeof(int64_t), &t->device.act);
+                        sizeof sum / sizeof(int64_t));
     return weft_exact_value(&sum);
 }
 
@@ -289,7 +319,7 @@ weft_real *weft_trainer_gradients(weft_trainer *t, const weft_batch *batch, weft
     *out = (weft_step_result){0};
     bool tells = t->comm.group[WEFT_GROUP_TOKENS].rank == 0; /* its ranks have the same sequences */
     int64_t targets = tells ? batch->targets_counted : 0;
-    weft_all_reduce_i64(&t->comm, WEFT_GROUP_WORLD, "targets", &targets, 1, &t->device.act);
+    weft_all_reduce_i64(&t->comm, WEFT_GROUP_WORLD, "targets", &targets, 1);
     weft_objective o = objective(t, targets);
     weft_real *grads = weft_trainer_sum_gradients(t, batch, &o);
     gather_losses(t, targets, out);

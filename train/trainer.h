@@ -71,7 +71,8 @@ void weft_trainer_init(weft_trainer *t);
  * `samples`. Ranks that share a microbatch (cp, tp) load the same ones. */
 int64_t weft_trainer_batch_size(const weft_trainer *t);
 void weft_trainer_batch_samples(const weft_trainer *t, uint64_t samples, uint64_t *out);
-/* The loader of the configuration's training data, for batches of that size. Not collective. */
+/* The loader of the configuration's training data, for batches of that size. Collective on the mesh; refuses
+ * data that is not the same on every rank. */
 weft_status weft_trainer_open_loader(const weft_trainer *t, weft_loader **out);
 /* The global number of microbatch i of those of data rank (dp, fsdp). */
 int64_t weft_trainer_micro(const weft_trainer *t, int dp, int fsdp, int64_t i);

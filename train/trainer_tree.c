@@ -1,14 +1,20 @@
 /* The sum of gradients over the global batch of n microbatches.
  *
- * With train.deterministic = layout it is one fixed tree, whatever rank works on which microbatch: n = 2^a *
- * m, m odd. The batch is m blocks of 2^a neighbours; a block is summed pairwise, (0+1), (2+3), then
- * ((0+1)+(2+3)) and so on, the blocks one after the other. Within a block the levels of the tree are, from
- * the leaves up: fsdp neighbours, which work at the same time      reduce-scatter in tree order (store.c,
- * comm.c) a rank's microbatches, one after the other        a binary counter of buffers, here dp replicas,
- * each with a contiguous part          all-reduce in tree order so that any powers of two of dp and fsdp give
- * the same bits. When dp*fsdp does not divide 2^a the batch is one block, summed by the same steps: the same
- * bits again on the same layout only. With deterministic = run, a rank's microbatches are added one after the
- * other into one buffer. */
+ * With train.deterministic = layout it is one fixed tree, whatever rank works on which microbatch: n = 2^a m,
+ * m odd. The batch is m blocks of 2^a neighbours; a block is summed pairwise, (0+1), (2+3), then
+ * ((0+1)+(2+3)) and so on, and the blocks one after the other. Within a block the levels of the tree are,
+ * from the leaves up:
+ *
+ *   fsdp neighbours, which work at the same time     reduce-scatter in tree order (store.c, comm.c)
+ *   a rank's microbatches, one after the other       a binary counter of buffers (here)
+ *   dp replicas, each with a contiguous part         all-reduce in tree order (comm.c)
+ *
+ * so that any powers of two of dp and fsdp give the same bits (on the same cp, tp and ep; with ep > fsdp*cp
+ * an expert adds the tokens of several replicas in one product, and its gradient depends on dp). When dp*fsdp
+ * does not divide 2^a the batch is one block, summed by the same steps: the same bits again on the same
+ * layout only.
+ *
+ * With deterministic = run, a rank's microbatches are added one after the other into one buffer. */
 #include "runtime/log.h"
 #include "train/trainer.h"
 

@@ -35,6 +35,7 @@
     X(rope)                                                                                                  \
     X(swiglu_fwd)                                                                                            \
     X(swiglu_bwd)                                                                                            \
+    X(swiglu_weighted_bwd)                                                                                   \
     X(router_fwd)                                                                                            \
     X(router_bwd)                                                                                            \
     X(router_stats)                                                                                          \
@@ -43,6 +44,7 @@
     X(moe_regroup)                                                                                           \
     X(gather_rows)                                                                                           \
     X(gather_rows_bwd)                                                                                       \
+    X(permute_real)                                                                                          \
     X(moe_combine)                                                                                           \
     X(moe_combine_bwd)                                                                                       \
     X(cross_entropy)                                                                                         \

@@ -103,6 +103,17 @@ void CPU_OP(gather_rows_bwd)(weft_device *d, weft_act *dx_, const weft_act *dy_,
     }
 }
 
+void CPU_OP(permute_real)(weft_device *d, weft_real *y, const weft_real *x, const int32_t *place_of,
+                          int64_t n, bool inverse) {
+    if (d->dry) return;
+#pragma omp parallel for schedule(static) num_threads(cpu_team(d, n))
+    for (int64_t i = 0; i < n; i++)
+        if (inverse)
+            y[i] = x[place_of[i]];
+        else
+            y[place_of[i]] = x[i];
+}
+
 void CPU_OP(moe_combine)(weft_device *d, weft_act *y_, const weft_act *x_, const weft_real *w,
                          const int32_t *slot_of, int64_t M, int64_t k, int64_t D) {
     if (d->dry) return;

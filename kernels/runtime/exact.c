@@ -47,6 +47,13 @@ static void carry(int64_t digit[WEFT_EXACT_DIGITS + 1]) {
     }
 }
 
+void weft_exact_carry(weft_exact *sum) {
+    for (int i = 0; i + 1 < WEFT_EXACT_DIGITS; i++) {
+        sum->digit[i + 1] += sum->digit[i] >> 32;
+        sum->digit[i] &= LOW32;
+    }
+}
+
 double weft_exact_value(const weft_exact *sum) {
     if (sum->odd) return NAN;
     int64_t padded[2 + WEFT_EXACT_DIGITS + 1] = {0}, *digit = padded + 2;

@@ -16,6 +16,9 @@ typedef struct weft_exact {
 
 /* sum += x. Bits of x below 2^-320 are dropped. */
 void weft_exact_add(weft_exact *sum, double x);
+/* Brings all digits but the last below 2^32: then 2^31 more terms, or sums that were carried, may be added.
+ */
+void weft_exact_carry(weft_exact *sum);
 void weft_exact_merge(weft_exact *sum, const weft_exact *other);
 double weft_exact_value(const weft_exact *sum); /* nearest double (within one ulp); NaN when `odd` */
 

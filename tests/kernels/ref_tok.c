@@ -103,6 +103,22 @@ void ref_tok_swiglu_bwd(double *dgu, const double *dy, const double *gu, int64_t
         }
 }
 
+void ref_tok_swiglu_weighted_bwd(double *dgu, double *dw, double *du, const double *gu, const double *w,
+                                 int64_t M, int64_t F) {
+    double *a = malloc((size_t)(M * F) * sizeof *a);
+    ref_tok_swiglu(a, gu, M, F);
+    for (int64_t m = 0; m < M; m++) {
+        dw[m] = 0;
+        for (int64_t i = m * F; i < (m + 1) * F; i++) {
+            dw[m] += du[i] * a[i];
+            du[i] *= w[m];
+        }
+    }
+    ref_tok_swiglu_bwd(dgu, du, gu, M, F);
+    for (int64_t i = 0; i < M * F; i++) du[i] = w[i / F] * a[i];
+    free(a);
+}
+
 static double softmax(double *p, const double *x, int64_t n) {
     double top = x[0], sum = 0;
     for (int64_t j = 0; j < n; j++) top = fmax(top, x[j]);

@@ -107,6 +107,9 @@ void ref_tok_rmsnorm_bwd(double *dh, int64_t lddh, double *dw, const double *dy,
                          bool accumulate);
 void ref_tok_swiglu(double *y, const double *gu, int64_t M, int64_t F);
 void ref_tok_swiglu_bwd(double *dgu, const double *dy, const double *gu, int64_t M, int64_t F);
+/* du becomes w * swiglu(gu). */
+void ref_tok_swiglu_weighted_bwd(double *dgu, double *dw, double *du, const double *gu, const double *w,
+                                 int64_t M, int64_t F);
 void ref_tok_router(double *probs, double *lse, int32_t *ids, double *w, const double *logits, int64_t M,
                     int64_t X, int64_t k, bool normalise);
 /* ids: the choice, which has no gradient. */

@@ -72,7 +72,7 @@ void ref_tok_check_norm(const ref_tok_norm_case *c) {
 
 typedef struct swiglu_args {
     const ref_tok_swiglu_case *c;
-    ref_tok_array gu, y, dy, dgu;
+    ref_tok_array gu, y, dy, dgu, w, dw;
 } swiglu_args;
 
 static void call_swiglu_fwd(weft_device *d, void *of) {
@@ -85,12 +85,41 @@ static void call_swiglu_bwd(weft_device *d, void *of) {
     d->ops->swiglu_bwd(d, a->c->in_place ? a->gu.x : a->dgu.x, a->dy.x, a->gu.x, a->c->M, a->c->F);
 }
 
+static void call_swiglu_weighted_bwd(weft_device *d, void *of) {
+    swiglu_args *a = of;
+    d->ops->swiglu_weighted_bwd(d, a->c->in_place ? a->gu.x : a->dgu.x, a->dw.x, a->dy.x, a->gu.x, a->w.x,
+                                a->c->M, a->c->F);
+}
+
+static void check_swiglu_weighted(const char *what, const ref_tok_swiglu_case *c) {
+    int64_t n = c->M * c->F;
+    swiglu_args a = {.c = c,
+                     .gu = ref_tok_random("gu", 2 * n, c->deviation),
+                     .dy = ref_tok_random("dy", n, 1),
+                     .dgu = ref_tok_random("dgu", 2 * n, 1),
+                     .w = ref_tok_random("w", c->M, 1),
+                     .dw = ref_tok_random("dw", c->M, 1)};
+    ref_tok_run(what, call_swiglu_weighted_bwd, &a,
+                (ref_tok_out[]){REF_TOK_OUT(a.dgu), REF_TOK_OUT(a.gu), REF_TOK_OUT(a.dw), REF_TOK_OUT(a.dy)},
+                4);
+    ref_tok_swiglu_weighted_bwd(c->in_place ? a.gu.ref : a.dgu.ref, a.dw.ref, a.dy.ref, a.gu.ref, a.w.ref,
+                                c->M, c->F);
+    ref_tok_array all[] = {a.dgu, a.gu, a.dw, a.dy, a.w};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        ref_tok_close(what, all[i], c->tol);
+        ref_tok_free(all[i]);
+    }
+}
+
 void ref_tok_check_swiglu(const ref_tok_swiglu_case *c) {
     NAMED(what, "swiglu M %lld F %lld deviation %g in place %d", LL(c->M), LL(c->F), c->deviation,
           c->in_place);
     int64_t n = c->M * c->F;
-    swiglu_args a = {c, ref_tok_random("gu", 2 * n, c->deviation), ref_tok_random("y", n, 1),
-                     ref_tok_random("dy", n, 1), ref_tok_random("dgu", 2 * n, 1)};
+    swiglu_args a = {.c = c,
+                     .gu = ref_tok_random("gu", 2 * n, c->deviation),
+                     .y = ref_tok_random("y", n, 1),
+                     .dy = ref_tok_random("dy", n, 1),
+                     .dgu = ref_tok_random("dgu", 2 * n, 1)};
     ref_tok_run(what, call_swiglu_fwd, &a, (ref_tok_out[]){REF_TOK_OUT(a.y)}, 1);
     ref_tok_swiglu(a.y.ref, a.gu.ref, c->M, c->F);
     ref_tok_close(what, a.y, c->tol);
@@ -103,6 +132,7 @@ void ref_tok_check_swiglu(const ref_tok_swiglu_case *c) {
     ref_tok_free(a.y);
     ref_tok_free(a.dy);
     ref_tok_free(a.dgu);
+    check_swiglu_weighted(what, c);
 }
 
 /* ---- router ---- */
@@ -222,6 +252,25 @@ static void call_combine_bwd(weft_device *d, void *of) {
                             a->slot_of, a->c->M, a->c->k, a->c->D);
 }
 
+static void call_permute(weft_device *d, void *of) {
+    moe_args *a = of;
+    d->ops->permute_real(d, a->dw.x, a->w.x, a->slot_of, a->c->M * a->c->k, false);
+}
+static void call_permute_inverse(weft_device *d, void *of) {
+    moe_args *a = of;
+    d->ops->permute_real(d, a->dw.x, a->w.x, a->slot_of, a->c->M * a->c->k, true);
+}
+
+static void check_permute(const char *what, moe_args *a) {
+    int64_t slots = a->c->M * a->c->k;
+    ref_tok_run(what, call_permute, a, (ref_tok_out[]){REF_TOK_OUT(a->dw)}, 1);
+    for (int64_t i = 0; i < slots; i++) a->dw.ref[a->slot_of[i]] = a->w.ref[i];
+    ref_tok_close(what, a->dw, 0);
+    ref_tok_run(what, call_permute_inverse, a, (ref_tok_out[]){REF_TOK_OUT(a->dw)}, 1);
+    for (int64_t i = 0; i < slots; i++) a->dw.ref[i] = a->w.ref[a->slot_of[i]];
+    ref_tok_close(what, a->dw, 0);
+}
+
 static void check_sort(const char *what, moe_args *a) {
     int64_t slots = a->c->M * a->c->k, at = 0;
     size_t bytes = (size_t)slots * sizeof(int32_t);
@@ -260,6 +309,7 @@ void ref_tok_check_moe(const ref_tok_moe_case *c) {
         if (c->choice == REF_TOK_EVEN_ONLY) a.ids[i] &= ~1;
     }
     check_sort(what, &a);
+    check_permute(what, &a);
 
     ref_tok_run(what, call_gather, &a, (ref_tok_out[]){REF_TOK_OUT(a.y)}, 1);
     for (int64_t i = 0; i < slots * D; i++) a.y.ref[i] = a.x.ref[a.row_of[i / D] * D + i % D];

@@ -39,6 +39,37 @@ START_TEST(reference_gradient_is_the_slope) {
 }
 END_TEST
 
+/* Of sum r * w * swiglu(gu), by gu and by w. */
+typedef struct shares {
+    small s;
+    double w[M];
+} shares;
+
+static double shared(void *of) {
+    shares *a = of;
+    small s = a->s;
+    for (int i = 0; i < M * F; i++) s.r[i] *= a->w[i / F];
+    return weighted(&s);
+}
+
+START_TEST(reference_weighted_gradient_is_the_slope) {
+    ref_tok_array gu = ref_tok_random("gu", 2 * M * F, 1), r = ref_tok_random("r", M * F, 1);
+    ref_tok_array w = ref_tok_random("w", M, 1);
+    shares a;
+    memcpy(a.s.gu, gu.ref, sizeof a.s.gu);
+    memcpy(a.s.r, r.ref, sizeof a.s.r);
+    memcpy(a.w, w.ref, sizeof a.w);
+    double dgu[2 * M * F], dw[M], du[M * F];
+    memcpy(du, r.ref, sizeof du);
+    ref_tok_swiglu_weighted_bwd(dgu, dw, du, a.s.gu, a.w, M, F);
+    ref_tok_slopes("swiglu weighted dgu", shared, &a, a.s.gu, dgu, 2 * M * F);
+    ref_tok_slopes("swiglu weighted dw", shared, &a, a.w, dw, M);
+    ref_tok_free(gu);
+    ref_tok_free(r);
+    ref_tok_free(w);
+}
+END_TEST
+
 /* Far out, where exp overflows: silu(x) is x or 0. */
 START_TEST(large_gates) {
     weft_device d = {0};
@@ -56,4 +87,5 @@ START_TEST(large_gates) {
 }
 END_TEST
 
-SUITE_MAIN("swiglu", agrees_with_reference, reference_gradient_is_the_slope, large_gates)
+SUITE_MAIN("swiglu", agrees_with_reference, reference_gradient_is_the_slope,
+           reference_weighted_gradient_is_the_slope, large_gates)

@@ -115,6 +115,7 @@ START_TEST(defaults_are_jamba) {
     ck_assert_int_eq(c.checkpoint.keep, 3);
     for (int axis = 0; axis < WEFT_AXES; axis++)
         ck_assert_int_eq(c.mesh.sizes.size[axis], axis == WEFT_AXIS_FSDP ? 0 : 1);
+    ck_assert_int_eq(c.mesh.ep_passes, 0);
     ck_assert_int_eq(c.mesh.reshard, WEFT_RESHARD_ALWAYS);
     ck_assert(c.mesh.prefetch);
     ck_assert_double_eq(c.mesh.timeout, 600);
@@ -147,7 +148,7 @@ START_TEST(a_file_sets_every_type) {
                             "    books: 2\n"
                             "    \"a: b\": 0.5\n"
                             "mesh: {dp: auto, fsdp: 4, cp: 2, tp: 8, ep: 16,\n"
-                            "       reshard: after_backward, prefetch: false, timeout: 0.5}\n");
+                            "       ep_passes: 3, reshard: after_backward, prefetch: false, timeout: 0.5}\n");
     ck_assert_int_eq(weft_config_load(&c, path_of("good.yaml")), WEFT_OK);
     ck_assert_int_eq(weft_config_override(&c, "data.weights.code=1.25", "command line"), WEFT_OK);
     ck_assert_int_eq(weft_config_override(&c, "data.weights.books=3", "command line"), WEFT_OK);
@@ -180,6 +181,7 @@ START_TEST(a_file_sets_every_type) {
     ck_assert_str_eq(c.data.path, "a=b");
     static const int64_t mesh[] = {0, 4, 2, 8, 16};
     for (int axis = 0; axis < WEFT_AXES; axis++) ck_assert_int_eq(c.mesh.sizes.size[axis], mesh[axis]);
+    ck_assert_int_eq(c.mesh.ep_passes, 3);
     ck_assert_int_eq(c.mesh.reshard, WEFT_RESHARD_AFTER_BACKWARD);
     ck_assert(!c.mesh.prefetch);
     ck_assert_double_eq(c.mesh.timeout, 0.5);
@@ -352,6 +354,7 @@ START_TEST(bad_overrides) {
     refuse_override("mesh.tp=two", "mesh.tp wants an integer or auto, not 'two'");
     refuse_override("mesh.ep=auto", "mesh.ep wants an integer, not 'auto'");
     refuse_override("mesh.ep=0", "mesh.ep is 0; it must be from 1 to 1000000 (ranks)");
+    refuse_override("mesh.ep_passes=4097", "mesh.ep_passes is 4097; it must be from 0 to 4096 (passes)");
     refuse_override("mesh.pp=2", "unknown key 'mesh.pp'; did you mean 'mesh.");
     refuse_override("mesh.reshard=sometimes",
                     "mesh.reshard is 'sometimes'; it must be always, after_backward or never");

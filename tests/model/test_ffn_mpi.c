@@ -80,8 +80,8 @@ static void run(bench *b, weft_comm *comm, const weft_real *x, const weft_real *
 }
 
 /* Sizes the arena by a dry pass, which the real one must not exceed, and runs. */
-static void bench_run(bench *b, const weft_block_kind *kind, int experts, weft_comm *comm, const weft_real *x,
-                      const weft_real *dout) {
+static void bench_run(bench *b, const weft_block_kind *kind, int experts, int passes, weft_comm *comm,
+                      const weft_real *x, const weft_real *dout) {
     const weft_mesh *mesh = &comm->mesh;
     *b = (bench){.config = {.hidden_size = D,
                             .intermediate_size = F,
@@ -110,6 +110,7 @@ static void bench_run(bench *b, const weft_block_kind *kind, int experts, weft_c
                           .C = 1,
                           .L = M,
                           .rows = rows,
+                          .ep_passes = passes,
                           .moe_counts = b->counts,
                           .moe_prob_sum = b->prob_sum,
                           .moe_lse2 = &b->lse2,
@@ -160,38 +161,53 @@ static void check_grads(bench *b, const bench *one, weft_comm *comm) {
 }
 
 static void check_statistics(bench *b, const bench *one, weft_comm *comm, int experts) {
-    weft_all_reduce_i64(comm, WEFT_GROUP_TP, "counts", b->counts, K * experts, &g_work);
+    weft_all_reduce_i64(comm, WEFT_GROUP_TP, "counts", b->counts, K * experts);
     weft_all_reduce(comm, WEFT_GROUP_TP, "probabilities", b->prob_sum, experts, &g_work);
     for (int i = 0; i < K * experts; i++)
         expect(b->counts[i] == one->counts[i], "counts", (double)b->counts[i], (double)one->counts[i]);
     expect_close("probabilities", b->prob_sum, one->prob_sum, experts);
 }
 
-static void compare(const weft_block_kind *kind, int experts, int fsdp, int tp, int ep, bool alike) {
+/* The tokens in `passes` parts against all at once on one rank. Returns the memory that the former took. */
+static size_t compare_in(int passes, const weft_block_kind *kind, int experts, int fsdp, int tp, int ep,
+                         bool alike) {
     weft_mesh mesh;
     weft_comm comm, single;
     weft_mesh_sizes want = {{1, fsdp, 1, tp, ep}};
-    if (fsdp * tp != g_world.size) return;
+    if (fsdp * tp != g_world.size) return 0;
     ck_assert_int_eq(weft_mesh_make(&mesh, &want, g_world.size, g_world.rank), WEFT_OK);
     ck_assert_int_eq(weft_comm_open(&comm, &mesh, 1, false), WEFT_OK);
     weft_comm_single(&single);
     weft_real *x = random_rows("x", mesh.index[WEFT_AXIS_FSDP], alike);
     weft_real *dout = random_rows("dout", mesh.index[WEFT_AXIS_FSDP], false);
     bench one, many;
-    bench_run(&one, kind, experts, &single, x, dout);
-    bench_run(&many, kind, experts, &comm, x, dout);
+    bench_run(&one, kind, experts, 1, &single, x, dout);
+    bench_run(&many, kind, experts, passes, &comm, x, dout);
     int64_t n = M / tp * D, own = n * mesh.index[WEFT_AXIS_TP];
     expect_close("output", many.out, one.out + own, n);
     expect_close("input's gradient", many.dx, one.dx + own, n);
     check_grads(&many, &one, &comm);
     if (kind == &weft_block_moe) check_statistics(&many, &one, &comm, experts);
+    size_t bytes = many.device.act.capacity;
     bench_close(&one);
     bench_close(&many);
     free(x);
     free(dout);
     weft_comm_close(&comm);
-    ck_assert_msg(!weft_world_any(g_wrong > 0), "fsdp=%d tp=%d ep=%d, %d experts: see above", fsdp, tp, ep,
-                  experts);
+    ck_assert_msg(!weft_world_any(g_wrong > 0), "fsdp=%d tp=%d ep=%d, %d experts, %d passes: see above", fsdp,
+                  tp, ep, experts, passes);
+    return bytes;
+}
+
+/* With ep in several passes as well, which take less memory: even and uneven parts, of one token each, and no
+ * more than there are tokens. */
+static void compare(const weft_block_kind *kind, int experts, int fsdp, int tp, int ep, bool alike) {
+    static const int passes[] = {2, 3, 5, M, M + 1};
+    size_t at_once = compare_in(1, kind, experts, fsdp, tp, ep, alike);
+    for (size_t i = 0; ep > 1 && i < sizeof passes / sizeof *passes; i++) {
+        size_t bytes = compare_in(passes[i], kind, experts, fsdp, tp, ep, alike);
+        ck_assert(bytes < at_once || at_once == 0);
+    }
 }
 
 START_TEST(mlp) {

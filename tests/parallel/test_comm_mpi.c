@@ -101,7 +101,7 @@ static void all_reduces(weft_comm *c, weft_group_kind k) {
     int ranks[64], mine, size = weft_mesh_group(&c->mesh, k, c->kv_ranks, ranks, &mine);
     int64_t sum = 0;
     for (int r = 0; r < size; r++) sum += ranks[r];
-    weft_all_reduce_i64(c, k, "many", many, 3, &g_work);
+    weft_all_reduce_i64(c, k, "many", many, 3);
     ck_assert_int_eq(many[0], sum);
     ck_assert_int_eq(many[1], -size);
     ck_assert_int_eq(many[2], (int64_t)size << 40);
@@ -293,7 +293,7 @@ static void one_of_each(weft_comm *c, weft_group_kind k, char *memory, weft_aren
     for (int i = 0; i < g->size; i++) rows[i] = 2;
     weft_all_reduce(c, k, "small", x, 100, work);
     weft_all_reduce(c, k, "large", x, 77777, work);
-    weft_all_reduce_i64(c, k, "many", (int64_t *)memory, 25, work);
+    weft_all_reduce_i64(c, k, "many", (int64_t *)memory, 25);
     weft_all_gather(c, k, "blocks", x, 1001);
     weft_reduce_scatter(c, k, "rows", y, x, 999, work);
     weft_gather_shards(c, k, "weights", y, x, n);
@@ -359,7 +359,7 @@ START_TEST(a_plan_needs_no_ranks) {
     weft_send_recv(&c, WEFT_GROUP_CP, "", NULL, c.group[WEFT_GROUP_CP].rank, NULL,
                    c.group[WEFT_GROUP_CP].rank, 9);
     ck_assert_int_eq(c.bytes[WEFT_AXIS_CP], 9);
-    ck_assert_uint_le(work.peak, ((size_t)1 << 18) * sizeof(weft_real));
+    ck_assert_uint_le(work.peak, (size_t)512 * (1 << 14) * sizeof(weft_real)); /* in the group of all ranks */
     weft_arena_destroy(&work);
     weft_comm_close(&c);
     weft_comm_close(&c); /* a zeroed struct */

@@ -289,8 +289,8 @@ START_TEST(states_are_gathered) {
         int cp = size_of(c, WEFT_AXIS_CP), me = index_of(c, WEFT_AXIS_CP), tp = index_of(c, WEFT_AXIS_TP);
         weft_real *all = array(cp * n);
         for (int64_t i = me * n; i < (me + 1) * n; i++) all[i] = value("state", tp, i);
-        weft_gather_states(c, &g_device, "state", all, n);
-        weft_gather_states(&dry, &g_dry, "state", NOWHERE, n);
+        weft_gather_states(c, "state", all, n);
+        weft_gather_states(&dry, "state", NOWHERE, n);
         for (int64_t i = 0; i < cp * n; i++)
             check_value("gather_states", c, i, all[i], value("state", tp, i));
         check_costs("gather_states", c, &dry);

@@ -73,6 +73,8 @@ START_TEST(meshes) {
         {&layout_packed, "mesh.cp=4 mesh.tp=2"},
         {&layout_packed, "mesh.dp=2 mesh.fsdp=2 mesh.tp=2 mesh.ep=2"},
         {&layout_packed, "mesh.dp=2 mesh.cp=2 mesh.tp=2 mesh.ep=4"},
+        {&layout_packed, "mesh.dp=2 mesh.cp=2 mesh.tp=2 mesh.ep=4 mesh.ep_passes=3"},
+        {&layout_attention, "mesh.fsdp=8 mesh.ep=8 mesh.ep_passes=1"},
     };
     layout_curve want;
     for (int m = 0; m < MODELS; m++) {
@@ -90,6 +92,8 @@ START_TEST(accumulation_and_recomputation) {
     static const char *const some[] = {"mesh.fsdp=4 mesh.tp=2 mesh.reshard=never",
                                        "mesh.dp=2 mesh.cp=2 mesh.tp=2 mesh.reshard=after_backward",
                                        "mesh.fsdp=4 mesh.cp=2 mesh.ep=8 mesh.prefetch=false",
+                                       "mesh.fsdp=4 mesh.tp=2 mesh.ep=4 mesh.ep_passes=1",
+                                       "mesh.dp=2 mesh.fsdp=4 mesh.ep=2 mesh.ep_passes=3",
                                        "mesh.fsdp=2 mesh.tp=4"};
     const char *batch = "train.global_batch=32 train.micro_batch=2 train.deterministic=run";
     layout_curve want;
@@ -104,6 +108,20 @@ START_TEST(accumulation_and_recomputation) {
 }
 END_TEST
 
+/* Layers without a mixer, without a feed-forward part, the last one without both. */
+START_TEST(layers_without_parts) {
+    static const layout_model gaps = {
+        "gaps",
+        {"model.num_hidden_layers=5", "model.mixer_pattern=.AM..", "model.ffn_pattern=D.DE.", NULL},
+        false};
+    static const char *const some[] = {"mesh.fsdp=8", "mesh.fsdp=4 mesh.tp=2 mesh.ep=2 mesh.prefetch=false",
+                                       "mesh.cp=2 mesh.fsdp=4 mesh.reshard=after_backward"};
+    layout_curve want;
+    layout_reference(&want, &gaps, "mesh.fsdp=1", &g_w, LAYOUT_STEPS);
+    for (size_t i = 0; i < sizeof some / sizeof *some; i++) compare(&gaps, some[i], "", &want);
+}
+END_TEST
+
 /* train.deterministic = layout: the same bits for all powers of two of dp and fsdp, and again for the same
  * layout. */
 START_TEST(bits_do_not_depend_on_dp_and_fsdp) {
@@ -112,12 +130,24 @@ START_TEST(bits_do_not_depend_on_dp_and_fsdp) {
     const char *batch =
         "train.global_batch=24 optim.clip=0.01"; /* three blocks of 8; clipping, so that the norm counts */
     layout_curve want, got;
+    char more[256];
     layout_reference(&want, &layout_hybrid, batch, &g_w, 6);
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
-        char more[256];
         snprintf(more, sizeof more, "%s %s", batch, some[i]);
         layout_train(&got, &layout_hybrid, more, &g_w, 6);
         layout_same(&got, &want, 6, 0, more);
+    }
+    /* With tp as well, where tp ranks share key/value heads or not. Large gradients of the router, whose sum
+     * of squares is cut between its rows. */
+    static const char *const cut[][2] = {{"mesh.tp=2 mesh.fsdp=4", "mesh.tp=2 mesh.dp=4"},
+                                         {"mesh.tp=4 mesh.fsdp=2", "mesh.tp=4 mesh.dp=2"}};
+    for (int i = 0; i < 2; i++) {
+        layout_curve *of[] = {&want, &got};
+        for (int k = 0; k < 2; k++) {
+            snprintf(more, sizeof more, "optim.clip=0.01 model.router_z_loss_coef=30 seed=1 %s", cut[i][k]);
+            layout_train(of[k], &layout_hybrid, more, &g_w, LAYOUT_STEPS);
+        }
+        layout_same(&got, &want, LAYOUT_STEPS, 0, more);
     }
 }
 END_TEST
@@ -195,10 +225,13 @@ END_TEST
 
 /* What the plan of a rank says is what the rank has and receives. */
 START_TEST(plans_are_exact) {
-    static const char *const some[] = {
-        "mesh.fsdp=8", "mesh.dp=2 mesh.fsdp=2 mesh.tp=2 mesh.reshard=after_backward",
-        "mesh.tp=4 mesh.cp=2 mesh.reshard=never", "mesh.fsdp=4 mesh.cp=2 mesh.ep=8",
-        "mesh.dp=2 mesh.cp=4 train.recompute=all train.global_batch=16"};
+    static const char *const some[] = {"mesh.fsdp=8",
+                                       "mesh.dp=2 mesh.fsdp=2 mesh.tp=2 mesh.reshard=after_backward",
+                                       "mesh.tp=4 mesh.cp=2 mesh.reshard=never",
+                                       "mesh.fsdp=4 mesh.cp=2 mesh.ep=8",
+                                       "mesh.fsdp=4 mesh.tp=2 mesh.ep=4 mesh.ep_passes=1",
+                                       "mesh.fsdp=4 mesh.tp=2 mesh.ep=2 mesh.ep_passes=3 train.recompute=all",
+                                       "mesh.dp=2 mesh.cp=4 train.recompute=all train.global_batch=16"};
     for (size_t i = 0; i < sizeof some / sizeof *some; i++) {
         weft_config *c = layout_config(&layout_packed, some[i]);
         weft_trainer plan;
@@ -250,6 +283,7 @@ END_TEST
 int main(int argc, char **argv) {
     const TTest *const tests[] = {meshes,
                                   accumulation_and_recomputation,
+                                  layers_without_parts,
                                   bits_do_not_depend_on_dp_and_fsdp,
                                   a_layout_gives_the_same_bits_again,
                                   a_checkpoint_of_one_mesh_is_read_by_another,
