@@ -96,8 +96,9 @@ static int64_t reduce(weft_collective op, const char *word, int64_t x, weft_i64_
 
 weft_status weft_world_agree(weft_status mine) {
     int64_t first = reduce(WEFT_AGREE, "status", mine != WEFT_OK ? g_world.rank : g_world.size, WEFT_I64_MIN);
-    weft_log_settle_held(first == g_world.rank);
+    /* An error held back by another thread may come before the status that tells of it: it is kept. */
     if (first == g_world.size) return WEFT_OK;
+    weft_log_settle_held(first == g_world.rank);
     return mine != WEFT_OK ? mine : WEFT_EREMOTE;
 }
 

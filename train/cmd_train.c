@@ -276,7 +276,9 @@ weft_status weft_cmd_train(const weft_world *w, int argc, char **argv) {
     if (w->rank == 0) st = prepare_run_dir(s);
     WEFT_GOTO(st, done, weft_world_agree(st));
     introduce(s);
+    weft_log_replicated(true); /* what several ranks meet, a damaged shard say, one of them tells */
     st = loop(s);
+    weft_log_replicated(false);
 done:
     if (s->metrics.path) {
         weft_status closed = weft_metrics_close(&s->metrics);

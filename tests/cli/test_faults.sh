@@ -77,6 +77,52 @@ check "the job runs" until_step stopped 3
 kill -STOP "$(pid_of stopped 3)"
 ended stopped 10 "rank 3 is stopped by a signal" "it was at step "
 
+# An error in a file that several ranks read, and an exit in the thread of one rank's loader.
+awk 'BEGIN {
+    srand(7)
+    for (i = 0; i < 6000; i++) {
+        printf "{\"text\": \""
+        for (w = 0; w < 14; w++) { for (k = 2 + int(4 * rand()); k >= 0; k--) printf "%c", 97 + int(26 * rand()); printf " " }
+        print "\"}"
+    }
+}' >text.jsonl
+"$WEFT" tokenizer train --vocab 320 -o tok text.jsonl >/dev/null 2>&1
+"$WEFT" data build --tokenizer tok -o data --heldout 0.05 text.jsonl >/dev/null 2>&1
+shard=$(ls data/train/*.h5)
+train_on_text() { # RUN [mpirun's arguments]
+    local run=$1
+    shift
+    timeout 60 mpirun -n 4 "$@" "$WEFT" train "$tiny" run="$run" data.path=data model.vocab_size=320 train.steps=1000000 >"$run.log" 2>&1 &
+    job=$!
+}
+cat >leave.c <<'TEXT'
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+ssize_t pread(int fd, void *to, size_t n, off_t at) { /* ends rank 2 when it reads training data */
+    ssize_t (*next)(int, void *, size_t, off_t) = (ssize_t(*)(int, void *, size_t, off_t))dlsym(RTLD_NEXT, "pread");
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    static int calls;
+    char link[64], path[4096] = "";
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    if (readlink(link, path, sizeof path - 1) > 0 && strstr(path, "/train/") && rank && *rank == '2' && ++calls > 3) exit(3);
+    return next(fd, to, n, at);
+}
+TEXT
+if cc -shared -fPIC -o leave.so leave.c -ldl && ! ldd "$WEFT" | grep -q libasan; then
+    train_on_text left -x LD_PRELOAD="$PWD/leave.so"
+    ended left 10 "rank 2 died"
+fi
+printf '\377\377\377\377' | dd of="$shard" bs=1 seek=$(($(stat -c %s "$shard") / 2)) conv=notrunc 2>/dev/null
+train_on_text damaged
+wait $job
+check "damaged: the status is 2" test $? -eq 2
+check "damaged: one message" one_message damaged.log || cat damaged.log
+check "damaged: it names the rank and the file" grep -q "rank [0-3]\] error: .*$shard: damaged shard\|^weft: error: .*$shard: damaged" damaged.log
+
 # Another job may use the directory now. It ends in order.
 rm -rf killed/checkpoints killed/metrics.jsonl
 expect 0 "done: step 3" mpirun -n 2 "$WEFT" train "$tiny" run=killed train.steps=3
