@@ -96,16 +96,13 @@ struct weft_block {
 
 /* This rank's slice of row i, and its gradient (NULL in a forward-only pass). */
 static inline const weft_real *weft_weight_real(const weft_block *b, const weft_pass *s, int i) {
-    const weft_param *r = &b->table->rows[b->row[i]];
-    return weft_store_weights(s->store, r->bucket) + r->offset;
+    return weft_params_weights(b->table, s->store, b->row[i]);
 }
 static inline const weft_act *weft_weight(const weft_block *b, const weft_pass *s, int i) {
     return weft_weight_real(b, s, i);
 }
 static inline weft_real *weft_grad(const weft_block *b, const weft_pass *s, int i) {
-    const weft_param *r = &b->table->rows[b->row[i]];
-    weft_real *grads = weft_store_grads(s->store, r->bucket);
-    return grads ? grads + r->offset : NULL;
+    return weft_params_grads(b->table, s->store, b->row[i]);
 }
 /* Size of a mesh axis, and this rank's place on it. */
 static inline int weft_axis_size(const weft_pass *s, weft_axis a) {

@@ -159,8 +159,7 @@ static weft_status type_failure(const weft_field *f, const char *domain, const c
               domain ? domain : "", wants, quote, text, quote, hint);
 }
 
-/* ---- text -> value
- * --------------------------------------------------------------------------------------------- */
+/* ---- text -> value ---- */
 
 static weft_status set_text(weft_config *c, const weft_field *f, const char *text, bool quoted,
                             const char *where) {
@@ -275,8 +274,7 @@ weft_status weft_field_check(const weft_config *c, const weft_field *f, const ch
     return range_failure(f, NULL, text, where);
 }
 
-/* ---- value -> text
- * --------------------------------------------------------------------------------------------- */
+/* ---- value -> text ---- */
 
 void weft_field_get(const weft_config *c, const weft_field *f, char *buffer) {
     const void *value = (const char *)c + f->offset;

@@ -94,12 +94,10 @@ void weft_model_free(weft_model *m) {
 }
 
 static const weft_real *row_of(const weft_model *m, const weft_pass *s, int64_t row) {
-    const weft_param *r = &m->table.rows[row];
-    return weft_store_weights(s->store, r->bucket) + r->offset;
+    return weft_params_weights(&m->table, s->store, row);
 }
 static weft_real *grad_row(const weft_model *m, const weft_pass *s, int64_t row) {
-    const weft_param *r = &m->table.rows[row];
-    return weft_store_grads(s->store, r->bucket) + r->offset;
+    return weft_params_grads(&m->table, s->store, row);
 }
 
 static void watch(const weft_model *m, const weft_pass *s, const char *name, const weft_act *x) {

@@ -95,8 +95,7 @@ void weft_params_place(weft_params *p) {
     p->flat = p->shards = 0;
     for (int i = 0; i < p->bucket_count; i++) {
         weft_bucket *b = &p->buckets[i];
-        int mine = 0, ranks = weft_mesh_group(
-                          &p->mesh, b->expert ? WEFT_GROUP_EXPERT_SHARD : WEFT_GROUP_SHARD, 1, NULL, &mine);
+        int mine = 0, ranks = weft_mesh_group(&p->mesh, weft_bucket_shards(b), 1, NULL, &mine);
         b->elements = round_up(b->elements, WEFT_SHARD_GRAIN);
         b->shard = weft_shard_of(b->elements, ranks, mine);
         b->offset = p->flat;

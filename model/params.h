@@ -91,6 +91,15 @@ const weft_param *weft_params_find(const weft_params *p, const char *name); /* N
 /* Elements of the whole model, without padding. */
 int64_t weft_params_total(const weft_params *p);
 
+/* Row r's slice among a store's weights, and among its gradients (NULL in a forward-only pass). */
+static inline const weft_real *weft_params_weights(const weft_params *p, const weft_store *s, int64_t r) {
+    return weft_store_weights(s, p->rows[r].bucket) + p->rows[r].offset;
+}
+static inline weft_real *weft_params_grads(const weft_params *p, const weft_store *s, int64_t r) {
+    weft_real *grads = weft_store_grads(s, p->rows[r].bucket);
+    return grads ? grads + p->rows[r].offset : NULL;
+}
+
 /* The part of row r that lies in this rank's shard: elements [first, first + count) of its slice, at element
  * `at` of an array of p->shards elements. False when there is none. */
 typedef struct weft_piece {
@@ -98,8 +107,8 @@ typedef struct weft_piece {
 } weft_piece;
 bool weft_params_piece(const weft_params *p, const weft_param *r, weft_piece *out);
 
-/* Fills an array of p->flat (or p->shards) elements, padding zero, from the counter-based RNG: a value depends
- * on (seed, tensor name, index in the whole tensor) only. */
+/* Fills an array of p->flat (or p->shards) elements, padding zero, from the counter-based RNG: a value
+ * depends on (seed, tensor name, index in the whole tensor) only. */
 void weft_params_init(const weft_params *p, weft_real *flat, uint64_t seed);
 void weft_params_init_shards(const weft_params *p, weft_real *shards, uint64_t seed);
 

@@ -88,13 +88,8 @@ static void print_bytes(const weft_ledger_job *j, FILE *out) {
 weft_status weft_ledger_print(const char *dir, int rank, int count, FILE *out) {
     weft_ledger_job *j;
     char mesh[128];
-    WEFT_TRY(weft_ledger_job_open(&j, dir, NULL, 0));
+    WEFT_TRY(weft_ledger_job_open_for(&j, dir, rank));
     const weft_mesh *m = weft_ledger_job_mesh(j);
-    if (rank >= m->ranks) {
-        int ranks = m->ranks;
-        weft_ledger_job_close(j);
-        WEFT_FAIL(WEFT_EINPUT, "%s: there is no rank %d: the job had %d", dir, rank, ranks);
-    }
     int first = rank < 0 ? 0 : rank, end = rank < 0 ? m->ranks : rank + 1;
     fprintf(out, "mesh: %s\n", weft_mesh_text(m, mesh, sizeof mesh));
     for (int r = first; r < end && count > 0; r++) print_records(j, r, count, out);

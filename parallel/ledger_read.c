@@ -351,6 +351,18 @@ weft_status weft_ledger_job_open(weft_ledger_job **out, const char *dir, char *p
     return WEFT_OK;
 }
 
+weft_status weft_ledger_job_open_for(weft_ledger_job **out, const char *dir, int rank) {
+    weft_ledger_job *j;
+    WEFT_TRY(weft_ledger_job_open(&j, dir, NULL, 0));
+    int ranks = weft_ledger_job_mesh(j)->ranks;
+    if (rank >= ranks) {
+        weft_ledger_job_close(j);
+        WEFT_FAIL(WEFT_EINPUT, "%s: there is no rank %d: the job had %d", dir, rank, ranks);
+    }
+    *out = j;
+    return WEFT_OK;
+}
+
 void weft_ledger_job_close(weft_ledger_job *j) {
     if (!j) return;
     for (int r = 0; j->reader && r < j->mesh.ranks; r++) {

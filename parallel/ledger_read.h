@@ -33,6 +33,8 @@ typedef struct weft_ledger_job weft_ledger_job;
 /* Opens the files of all ranks. WEFT_EINPUT as weft_ledger_examine says; the message goes to the log, or to
  * `problem` (of `size` bytes) when that is not NULL. */
 weft_status weft_ledger_job_open(weft_ledger_job **out, const char *dir, char *problem, size_t size);
+/* The same for the log; WEFT_EINPUT also when `rank` (below 0: all) is not one of the job's. */
+weft_status weft_ledger_job_open_for(weft_ledger_job **out, const char *dir, int rank);
 void weft_ledger_job_close(weft_ledger_job *j); /* NULL is allowed */
 
 const weft_mesh *weft_ledger_job_mesh(const weft_ledger_job *j); /* of rank 0 */

@@ -26,12 +26,9 @@ struct weft_store {
     weft_store_bytes bytes;
 };
 
-static weft_group_kind group_of(const weft_bucket *b) {
-    return b->expert ? WEFT_GROUP_EXPERT_SHARD : WEFT_GROUP_SHARD;
-}
 /* Is the bucket cut over more than this rank? Otherwise its shard is the whole slice and nothing moves. */
 static bool is_cut(const weft_store *s, const weft_bucket *b) {
-    return s->o.comm->group[group_of(b)].size > 1;
+    return s->o.comm->group[weft_bucket_shards(b)].size > 1;
 }
 
 static weft_status allocate(weft_store **out, const weft_store_options *o) {
@@ -79,8 +76,7 @@ void weft_store_close(weft_store *s) {
     free(s);
 }
 
-/* ---- memory
- * ------------------------------------------------------------------------------------------------ */
+/* ---- memory ---- */
 
 /* Elements of the unit's cut buckets; of those whose gradient is reduced as the unit ends. */
 static int64_t unit_size(const weft_store *s, int unit, bool grads) {
@@ -141,8 +137,7 @@ weft_store_bytes weft_store_memory(const weft_store *s) {
     return s->bytes;
 }
 
-/* ---- weights
- * ----------------------------------------------------------------------------------------------- */
+/* ---- weights ---- */
 
 const weft_real *weft_store_weights(const weft_store *s, int bucket) {
     return s->weights[bucket];
@@ -151,11 +146,16 @@ weft_real *weft_store_grads(const weft_store *s, int bucket) {
     return s->grads[bucket];
 }
 
-static void start_gather(weft_store *s, int i, weft_real *all) {
+/* Starts to gather a bucket into `all`; one that is not cut lies whole in the shards. */
+static void provide(weft_store *s, int i, weft_real *all) {
     const weft_bucket *b = &s->o.buckets[i];
+    if (!is_cut(s, b)) {
+        s->weights[i] = (weft_real *)s->shards + b->shard_at; /* read only */
+        return;
+    }
     s->weights[i] = all;
-    weft_gather_shards_start(s->o.comm, group_of(b), b->name, all, s->shards + b->shard_at, b->elements,
-                             &s->pending[i]);
+    weft_gather_shards_start(s->o.comm, weft_bucket_shards(b), b->name, all, s->shards + b->shard_at,
+                             b->elements, &s->pending[i]);
 }
 
 /* Where the unit at position `at` of the order begins in the region. Whoever lies there is out. */
@@ -184,14 +184,8 @@ static void bring(weft_store *s, int unit, int at) {
     for (int i = 0; i < s->o.bucket_count; i++) {
         const weft_bucket *b = &s->o.buckets[i];
         if (b->unit != unit) continue;
-        if (!is_cut(s, b)) {
-            s->weights[i] = (weft_real *)s->shards + b->shard_at; /* read only */
-        } else if (s->memory[i]) {
-            start_gather(s, i, s->memory[i]);
-        } else {
-            start_gather(s, i, s->region + start);
-            start += b->elements;
-        }
+        provide(s, i, s->memory[i] ? s->memory[i] : s->region + start);
+        if (is_cut(s, b)) start += b->elements;
     }
 }
 
@@ -219,8 +213,7 @@ void weft_store_changed(weft_store *s) {
     s->always = false;
 }
 
-/* ---- gradients
- * --------------------------------------------------------------------------------------------- */
+/* ---- gradients ---- */
 
 static void zero(weft_store *s, weft_real *x, int64_t n) {
     s->o.device->ops->zero(s->o.device, x, (size_t)n * sizeof *x);
@@ -237,8 +230,8 @@ static void begin_bucket(weft_store *s, int i, weft_real *whole) {
 static void end_bucket(weft_store *s, int i) {
     const weft_bucket *b = &s->o.buckets[i];
     if (is_cut(s, b))
-        weft_reduce_shards(s->o.comm, group_of(b), b->name, s->grad_shards + b->shard_at, s->grads[i],
-                           b->elements, s->accumulate, &s->o.device->act);
+        weft_reduce_shards(s->o.comm, weft_bucket_shards(b), b->name, s->grad_shards + b->shard_at,
+                           s->grads[i], b->elements, s->accumulate, &s->o.device->act);
     s->grads[i] = NULL;
 }
 
@@ -248,12 +241,7 @@ void weft_store_pass_begin(weft_store *s, weft_real *grad_shards, bool accumulat
     s->accumulate = accumulate;
     for (int i = 0; i < s->o.bucket_count; i++) {
         const weft_bucket *b = &s->o.buckets[i];
-        if (b->unit == WEFT_UNIT_ALWAYS && !s->always) {
-            if (is_cut(s, b))
-                start_gather(s, i, s->memory[i]);
-            else
-                s->weights[i] = (weft_real *)s->shards + b->shard_at; /* read only */
-        }
+        if (b->unit == WEFT_UNIT_ALWAYS && !s->always) provide(s, i, s->memory[i]);
         if (b->late_grads && grad_shards) begin_bucket(s, i, s->grad_memory[i]);
     }
     wait_for(s, WEFT_UNIT_ALWAYS);

@@ -27,6 +27,14 @@ typedef struct weft_bucket {
     int64_t shard_at; /* in an array of shards */
 } weft_bucket;
 
+/* The group that cuts a bucket into shards, and the one whose ranks hold the same shard. */
+static inline weft_group_kind weft_bucket_shards(const weft_bucket *b) {
+    return b->expert ? WEFT_GROUP_EXPERT_SHARD : WEFT_GROUP_SHARD;
+}
+static inline weft_group_kind weft_bucket_replicas(const weft_bucket *b) {
+    return b->expert ? WEFT_GROUP_EXPERT_REPLICA : WEFT_GROUP_REPLICA;
+}
+
 typedef enum weft_reshard {
     WEFT_RESHARD_ALWAYS,         /* gathered for forward and again for backward */
     WEFT_RESHARD_AFTER_BACKWARD, /* kept from forward to backward of a microbatch */

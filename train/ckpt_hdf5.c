@@ -20,8 +20,7 @@
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "files and hashes are of little-endian elements");
 
-/* ---- the driver
- * ------------------------------------------------------------------------------------------------- */
+/* ---- the driver ---- */
 
 typedef struct extent {
     haddr_t at;
@@ -188,8 +187,7 @@ static void sink_finish(sink *s) {
     free(s->metadata);
 }
 
-/* ---- small parts
- * ------------------------------------------------------------------------------------------------ */
+/* ---- small parts ---- */
 
 static herr_t keep_first(unsigned n, const H5E_error2_t *e, void *text) {
     if (n == 0) snprintf(text, 256, "%s", e->desc ? e->desc : "no reason given");
@@ -247,8 +245,7 @@ static void dims_of(const int64_t *from, int n, hsize_t *to) {
     for (int d = 0; d < n; d++) to[d] = (hsize_t)from[d];
 }
 
-/* ---- writing
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- writing ---- */
 
 static bool set_chunks(hid_t dcpl, const weft_fragment *f) {
     const int64_t target = 1 << 20;
@@ -369,8 +366,7 @@ weft_status weft_ckpt_hdf5_write(const char *path, const weft_fragment *fragment
     return st;
 }
 
-/* ---- reading
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 weft_status weft_ckpt_hdf5_open(const char *path, int64_t *file) {
     quiet();

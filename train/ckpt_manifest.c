@@ -68,8 +68,7 @@ static void hash_hex(const void *data, size_t bytes, char hex[WEFT_HASH128_HEX])
     weft_hash128_hex(weft_hash128_of(data, bytes), hex);
 }
 
-/* ---- reading
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 weft_status weft_ckpt_manifest_text(const char *dir, char **text, size_t *bytes, weft_ckpt_why *why) {
     weft_status st = WEFT_OK;
@@ -323,8 +322,7 @@ failed:
     return st;
 }
 
-/* ---- writing
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- writing ---- */
 
 static json_t *u64_json(uint64_t v) {
     char digits[24];

@@ -37,8 +37,7 @@ typedef struct save {
     bool made; /* tmp is there */
 } save;
 
-/* ---- this rank's fragments
- * -------------------------------------------------------------------------------------- */
+/* ---- this rank's fragments ---- */
 
 static weft_status check_fragment(const weft_fragment *f, int64_t *bytes) {
     weft_box b = {.ndim = f->ndim};
@@ -103,8 +102,7 @@ static weft_status check_arguments(const save *s) {
     return WEFT_OK;
 }
 
-/* ---- before writing (rank 0)
- * ------------------------------------------------------------------------------------ */
+/* ---- before writing (rank 0) ---- */
 
 static void make_id(char id[17]) {
     struct {
@@ -162,8 +160,7 @@ static weft_status prepare(save *s, int64_t data_bytes, int64_t fragments) {
     return WEFT_OK;
 }
 
-/* ---- writing
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- writing ---- */
 
 /* This rank's file, and its line for the manifest. A rank without fragments has no file. */
 static weft_status write_mine(save *s, char **line, size_t *bytes) {
@@ -220,8 +217,7 @@ static weft_status write_manifest(const save *s, const char *parts, size_t parts
     return st;
 }
 
-/* ---- commit (rank 0)
- * -------------------------------------------------------------------------------------------- */
+/* ---- commit (rank 0) ---- */
 
 static weft_status rename_failed(const save *s) {
     WEFT_FAIL(WEFT_EIO, "%s: cannot be renamed to %s: %s", s->tmp, s->final, strerror(errno));
@@ -269,8 +265,7 @@ static weft_status commit(save *s) {
     return WEFT_OK;
 }
 
-/* ---- the whole
- * -------------------------------------------------------------------------------------------------- */
+/* ---- the whole ---- */
 
 static weft_status run_save(save *s, const weft_fragment *fragments, int64_t count) {
     char *line = NULL, *parts = NULL;

@@ -76,13 +76,8 @@ static int64_t whole_step(const weft_ledger_job *j) {
 static weft_status print_json(const char *dir, int rank, int count, const char *verdict, bool parted) {
     weft_ledger_job *j;
     int64_t sum[WEFT_AXES + 1] = {0}, most[WEFT_AXES + 1] = {0}; /* over all ranks; of those shown */
-    WEFT_TRY(weft_ledger_job_open(&j, dir, NULL, 0));
+    WEFT_TRY(weft_ledger_job_open_for(&j, dir, rank));
     const weft_mesh *m = weft_ledger_job_mesh(j);
-    if (rank >= m->ranks) {
-        int ranks = m->ranks;
-        weft_ledger_job_close(j);
-        WEFT_FAIL(WEFT_EINPUT, "%s: there is no rank %d: the job had %d", dir, rank, ranks);
-    }
     json_t *list = json_array(), *mesh = json_object();
     int bad = 0;
     for (int a = 0; a < WEFT_AXES; a++)

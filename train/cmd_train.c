@@ -256,9 +256,8 @@ weft_status weft_cmd_train(const weft_world *w, int argc, char **argv) {
     if (st != WEFT_OK || help) goto done;
     WEFT_GOTO(st, done, weft_trainer_open(&s->trainer, &s->config, w, false));
     opened = true;
-    st = weft_trainer_open_loader(&s->trainer, &s->loader);
+    WEFT_GOTO(st, done, weft_trainer_open_loader(&s->trainer, &s->loader));
     weft_log_replicated(false);
-    WEFT_GOTO(st, done, weft_world_agree(st));
 
     WEFT_GOTO(st, done, find_start(s));
     s->samples = malloc((size_t)weft_trainer_batch_size(&s->trainer) * sizeof *s->samples);

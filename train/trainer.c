@@ -8,8 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- memory
- * ------------------------------------------------------------------------------------------------ */
+/* ---- memory ---- */
 
 static void lay_out(weft_trainer *t, weft_arena *a) {
     size_t shards = (size_t)t->model.table.shards * sizeof(weft_real);
@@ -47,8 +46,7 @@ weft_trainer_memory weft_trainer_bytes(const weft_trainer *t) {
     return m;
 }
 
-/* ---- opening
- * ----------------------------------------------------------------------------------------------- */
+/* ---- opening ---- */
 
 static weft_objective objective(const weft_trainer *t, int64_t targets) {
     return (weft_objective){.ce_scale = targets > 0 ? 1.0 / (double)targets : 0,
@@ -166,8 +164,7 @@ void weft_trainer_init(weft_trainer *t) {
     t->samples = 0;
 }
 
-/* ---- the batch
- * --------------------------------------------------------------------------------------------- */
+/* ---- the batch ---- */
 
 int64_t weft_trainer_batch_size(const weft_trainer *t) {
     return t->micro_local * t->config->train.micro_batch;
@@ -243,8 +240,7 @@ static void gather_losses(weft_trainer *t, int64_t targets, weft_step_result *ou
     out->act /= (double)t->micro_total;
 }
 
-/* ---- the update
- * -------------------------------------------------------------------------------------------- */
+/* ---- the update ---- */
 
 /* Adds the squares of `count` elements that lie at `at` in the array of shards and at `place` in their
  * bucket. Blocks are counted from the bucket's beginning, so that they are the same wherever it is cut into
@@ -262,7 +258,7 @@ static void add_run(weft_trainer *t, const weft_real *grads, int64_t at, int64_t
 static void add_squares(weft_trainer *t, int bucket, const weft_real *grads, weft_exact *sum) {
     const weft_params *p = &t->model.table;
     const weft_bucket *b = &p->buckets[bucket];
-    if (t->comm.group[b->expert ? WEFT_GROUP_EXPERT_REPLICA : WEFT_GROUP_REPLICA].rank != 0) return;
+    if (t->comm.group[weft_bucket_replicas(b)].rank != 0) return;
     if (b->unit == WEFT_UNIT_ALWAYS && t->comm.mesh.index[WEFT_AXIS_TP] != 0)
         return; /* shared: all tp ranks hold all */
     if (!b->copied || b->unit == WEFT_UNIT_ALWAYS) {

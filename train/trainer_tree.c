@@ -145,8 +145,8 @@ static void sum_replicas(weft_trainer *t, weft_real *grads) {
     const weft_params *p = &t->model.table;
     for (int i = 0; i < p->bucket_count; i++) {
         const weft_bucket *b = &p->buckets[i];
-        weft_all_reduce(&t->comm, b->expert ? WEFT_GROUP_EXPERT_REPLICA : WEFT_GROUP_REPLICA, b->name,
-                        grads + b->shard_at, b->shard.count, &t->device.act);
+        weft_all_reduce(&t->comm, weft_bucket_replicas(b), b->name, grads + b->shard_at, b->shard.count,
+                        &t->device.act);
     }
 }
 

@@ -1,8 +1,6 @@
 /* Selective scan, forward. */
 #include "cpu/scan.h"
 
-#include <omp.h>
-
 typedef weft_real buffer[WEFT_SCAN_CHUNK * SCAN_WIDTH];
 
 /* delta = softplus(dt + bias), x = delta * u. */
@@ -159,17 +157,5 @@ static void scan_piece(const weft_scan *a, int64_t b, int64_t e0, int64_t width,
 }
 
 void CPU_OP(scan_fwd)(weft_device *d, const weft_scan *a) {
-    const int64_t groups = (a->E + SCAN_WIDTH - 1) / SCAN_WIDTH, size = SCAN_WIDTH * a->N;
-    const int threads = cpu_team(d, a->B * a->T * a->E * a->N / 4);
-    size_t mark = weft_arena_mark(&d->act);
-    weft_real *work = weft_arena_push(&d->act, (size_t)(d->threads * 2 * size) * sizeof *work);
-    if (!d->dry) {
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-        for (int64_t task = 0; task < a->B * groups; task++) {
-            weft_real *h = work + omp_get_thread_num() * 2 * size;
-            const int64_t e0 = task % groups * SCAN_WIDTH;
-            scan_piece(a, task / groups, e0, scan_min(SCAN_WIDTH, a->E - e0), h, h + size);
-        }
-    }
-    weft_arena_release(&d->act, mark);
+    scan_pieces(d, a, scan_piece);
 }

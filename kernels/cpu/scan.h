@@ -8,6 +8,8 @@
 
 #include "cpu/rows.h"
 
+#include <omp.h>
+
 #define SCAN_WIDTH 64
 #define LOG2_E ((weft_real)1.44269504088896340736)
 #define LN_2 ((weft_real)0.693147180559945309417)
@@ -85,6 +87,27 @@ V_INLINE void scan_fetch(const scan_ahead *s, const int reads, const int writes,
     for (int i = 0; i < reads; i++) __builtin_prefetch(s->row[i] + t * s->ld[i], 0, 3);
     V_UNROLL(8)
     for (int i = reads; i < reads + writes; i++) __builtin_prefetch(s->row[i] + t * s->ld[i], 1, 3);
+}
+
+/* One sequence, channels e0 .. e0 + width; state and A2 are workspace of SCAN_WIDTH * N each. */
+typedef void scan_piece_fn(const weft_scan *a, int64_t b, int64_t e0, int64_t width, weft_real *state,
+                           weft_real *A2);
+
+/* All pieces, shared by the threads. */
+static inline void scan_pieces(weft_device *d, const weft_scan *a, scan_piece_fn *piece) {
+    const int64_t groups = (a->E + SCAN_WIDTH - 1) / SCAN_WIDTH, size = SCAN_WIDTH * a->N;
+    const int threads = cpu_team(d, a->B * a->T * a->E * a->N / 4);
+    size_t mark = weft_arena_mark(&d->act);
+    weft_real *work = weft_arena_push(&d->act, (size_t)(d->threads * 2 * size) * sizeof *work);
+    if (!d->dry) {
+#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
+        for (int64_t task = 0; task < a->B * groups; task++) {
+            weft_real *state = work + omp_get_thread_num() * 2 * size;
+            const int64_t e0 = task % groups * SCAN_WIDTH;
+            piece(a, task / groups, e0, scan_min(SCAN_WIDTH, a->E - e0), state, state + size);
+        }
+    }
+    weft_arena_release(&d->act, mark);
 }
 
 #endif

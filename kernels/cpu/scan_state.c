@@ -5,8 +5,6 @@
  * No state enters. Rows from the first start of a document on do not count. */
 #include "cpu/scan.h"
 
-#include <omp.h>
-
 typedef weft_real buffer[WEFT_SCAN_CHUNK * SCAN_WIDTH];
 
 static void prepare(weft_real *delta, weft_real *g, const weft_scan *a, int64_t row0, int64_t rows,
@@ -92,17 +90,5 @@ static void state_piece(const weft_scan *a, int64_t b, int64_t e0, int64_t width
 }
 
 void CPU_OP(scan_bwd_state)(weft_device *d, const weft_scan *a) {
-    const int64_t groups = (a->E + SCAN_WIDTH - 1) / SCAN_WIDTH, size = SCAN_WIDTH * a->N;
-    const int threads = cpu_team(d, a->B * a->T * a->E * a->N / 4);
-    size_t mark = weft_arena_mark(&d->act);
-    weft_real *work = weft_arena_push(&d->act, (size_t)(d->threads * 2 * size) * sizeof *work);
-    if (!d->dry) {
-#pragma omp parallel for schedule(dynamic, 1) num_threads(threads)
-        for (int64_t task = 0; task < a->B * groups; task++) {
-            weft_real *dh = work + omp_get_thread_num() * 2 * size;
-            const int64_t e0 = task % groups * SCAN_WIDTH;
-            state_piece(a, task / groups, e0, scan_min(SCAN_WIDTH, a->E - e0), dh, dh + size);
-        }
-    }
-    weft_arena_release(&d->act, mark);
+    scan_pieces(d, a, state_piece);
 }

@@ -86,8 +86,7 @@ static void accept_finish(weft_config *c, const char *assignments) {
     ck_assert_str_eq(message, "");
 }
 
-/* ---- good input
- * ---------------------------------------------------------------------------------------------- */
+/* ---- good input ---- */
 
 START_TEST(defaults_are_jamba) {
     weft_config c;
@@ -238,8 +237,7 @@ START_TEST(read_joins_all) {
 }
 END_TEST
 
-/* ---- bad input
- * ----------------------------------------------------------------------------------------------- */
+/* ---- bad input ---- */
 
 START_TEST(bad_keys) {
     refuse_file("seed: 1\nmodel:\n  vocab_size: 5\n  hiden_size: 64\n",
@@ -435,8 +433,7 @@ START_TEST(rules_between_keys) {
 }
 END_TEST
 
-/* ---- printing
- * ------------------------------------------------------------------------------------------------ */
+/* ---- printing ---- */
 
 static uint64_t random_state = 12345;
 static uint64_t random_bits(void) { /* splitmix64 */

@@ -161,8 +161,7 @@ START_TEST(a_layout_gives_the_same_bits_again) {
 }
 END_TEST
 
-/* ---- checkpoints
- * ------------------------------------------------------------------------------------------- */
+/* ---- checkpoints ---- */
 
 static weft_loader *open_random(const weft_config *c) {
     weft_loader *l = NULL;
@@ -220,8 +219,7 @@ START_TEST(a_checkpoint_of_one_mesh_is_read_by_another) {
 }
 END_TEST
 
-/* ---- memory and traffic
- * ------------------------------------------------------------------------------------ */
+/* ---- memory and traffic ---- */
 
 /* What the plan of a rank says is what the rank has and receives. */
 START_TEST(plans_are_exact) {
