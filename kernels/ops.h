@@ -5,8 +5,13 @@
  * X experts, k experts per token, V vocabulary. Arrays are row-major; `ld*` are row strides in elements, >=
  * the row's width. Offsets and sizes are 64 bit.
  *
- * Types: see runtime/real.h. Sums run in weft_real or wider. Token ids, document starts and expert ids are
- * int32.
+ * Types: see runtime/real.h. weft_act arrays are of d->act_dtype: weft_real on the CPU; on a GPU float or
+ * bf16. Arithmetic and sums run in weft_real or wider whatever the arrays hold. Token ids, document starts
+ * and expert ids are int32.
+ *
+ * Memory: all arrays lie in the device's memory, results of one number (`double *`, weft_exact, weft_clip)
+ * too; only the structs of arguments themselves are the host's. Work is queued on d->stream, in order; the
+ * host does not wait for it (runtime/device.h).
  *
  * Gradients: of parameters they are added (`+=`) to weft_real arrays; of activations they are assigned (`=`)
  * unless the operation says "added" or takes `accumulate`.
@@ -115,22 +120,31 @@ typedef struct weft_attention {
 typedef struct weft_router {
     int64_t M, X, k;
     bool normalise;
-    const weft_act *logits; /* [M,X] */
-    weft_real *probs;       /* forward out, backward in: [M,X] */
-    weft_real *lse;         /* forward out, backward in: [M] */
-    int32_t *ids;           /* forward out, backward in: [M,k] */
-    weft_real *w;           /* forward out, backward in: [M,k] */
-    const weft_real *dw;    /* backward: [M,k] */
-    const weft_real *dprob; /* backward: [X] added to every row's gradient of p (load balance), or NULL */
-    weft_real dlse2;        /* backward: coefficient c of the loss c * sum_m lse[m]^2 (z-loss) */
-    weft_act *dlogits;      /* backward: [M,X] assigned */
+    const weft_real *logits; /* [M,X] of linear_fwd_real */
+    weft_real *probs;        /* forward out, backward in: [M,X] */
+    weft_real *lse;          /* forward out, backward in: [M] */
+    int32_t *ids;            /* forward out, backward in: [M,k] */
+    weft_real *w;            /* forward out, backward in: [M,k] */
+    const weft_real *dw;     /* backward: [M,k] */
+    const weft_real *dprob;  /* backward: [X] added to every row's gradient of p (load balance), or NULL */
+    weft_real dlse2;         /* backward: coefficient c of the loss c * sum_m lse[m]^2 (z-loss) */
+    weft_act *dlogits;       /* backward: [M,X] assigned */
 } weft_router;
 
 typedef struct weft_adamw {
     weft_real lr, beta1, beta2, eps, weight_decay;
-    int64_t step;         /* 1 for the first */
-    weft_real grad_scale; /* gradients are multiplied by it first (1/tokens, clipping) */
+    int64_t step;                 /* 1 for the first */
+    const struct weft_clip *clip; /* on the device: gradients are multiplied by its scale first; without
+                                     `finite` nothing is changed */
 } weft_adamw;
+
+/* What the update needs to know of all gradients. */
+typedef struct weft_clip {
+    double norm;     /* of the gradient */
+    weft_real scale; /* max_norm / norm when that is below 1 and max_norm above 0, else 1 */
+    int32_t finite;  /* is the norm a number? */
+} weft_clip;
+weft_clip weft_clip_of(double squared_norm, double max_norm);
 
 typedef struct weft_ops {
     const char *name; /* "cpu-v3" ... */
@@ -139,6 +153,9 @@ typedef struct weft_ops {
     void (*linear_fwd)(weft_device *d, weft_act *y, int64_t ldy, const weft_act *x, int64_t ldx,
                        const weft_act *w, const weft_act *bias, int64_t m, int64_t n, int64_t k,
                        bool accumulate);
+    /* The same with y in weft_real, without bias and accumulation: router logits. */
+    void (*linear_fwd_real)(weft_device *d, weft_real *y, int64_t ldy, const weft_act *x, int64_t ldx,
+                            const weft_act *w, int64_t m, int64_t n, int64_t k);
     /* dx[m,k] = dy[m,n] w (+ dx if accumulate). */
     void (*linear_dgrad)(weft_device *d, weft_act *dx, int64_t lddx, const weft_act *dy, int64_t lddy,
                          const weft_act *w, int64_t m, int64_t n, int64_t k, bool accumulate);
@@ -227,11 +244,13 @@ typedef struct weft_ops {
     void (*moe_sort)(weft_device *d, int64_t *offsets, int32_t *slot_of, int32_t *row_of, const int32_t *ids,
                      int64_t M, int64_t k, int64_t X);
     /* Rows that came from `sources` ranks, source by source and each sorted by expert, put into the order of
-     * experts (within an expert: of sources, then as they came). counts[sources,X]: rows of each;
-     * offsets[X+1]: first place of each expert; row_of[n]: the row at each place;  place_of[n]: the place of
-     * each row. n = sum of counts. */
+     * experts (within an expert: of sources, then as they came). The experts are first .. first+count of X;
+     * all[sources,X+1]: every source's offsets of moe_sort, so that source s sent all[s][x+1] - all[s][x]
+     * rows for expert x. offsets[count+1]: first place of each expert; row_of[n]: the row at each place;
+     * place_of[n]: the place of each row. n: the rows that came, in all; the host knows it. */
     void (*moe_regroup)(weft_device *d, int64_t *offsets, int32_t *row_of, int32_t *place_of,
-                        const int64_t *counts, int64_t sources, int64_t X);
+                        const int64_t *all, int64_t sources, int64_t X, int64_t first, int64_t count,
+                        int64_t n);
     /* y[i] = x[row_of[i]], i < n. */
     void (*gather_rows)(weft_device *d, weft_act *y, const weft_act *x, const int32_t *row_of, int64_t n,
                         int64_t D);
@@ -279,15 +298,43 @@ typedef struct weft_ops {
      * blocks' sums added exactly (runtime/exact.h), so that an array cut at multiples of a block, and summed
      * by ranks in any order, gives the same bits. For weft_real arrays (gradients). */
     void (*sumsq)(weft_device *d, weft_exact *sum, const weft_real *x, int64_t n);
-    /* *out = sum x^2 in double, blocks in fixed order. */
-    void (*sumsq_act)(weft_device *d, double *out, const weft_act *x, int64_t n);
+    /* weft_exact_carry of *sum; then words of several ranks may be added. */
+    void (*exact_carry)(weft_device *d, weft_exact *sum);
+    /* The norm whose square is *sum, and what follows from it. */
+    void (*clip)(weft_device *d, weft_clip *out, const weft_exact *sum, double max_norm);
+    /* *out = scale * sum x^2, or sum x (+ *out if accumulate), in double, in fixed order. */
+    void (*sumsq_act)(weft_device *d, double *out, const weft_act *x, int64_t n, double scale,
+                      bool accumulate);
+    void (*sum_real)(weft_device *d, double *out, const weft_real *x, int64_t n, double scale,
+                     bool accumulate);
     /* y += x for weft_real arrays (the tree of gradient sums). */
     void (*add_real)(weft_device *d, weft_real *y, const weft_real *x, int64_t n);
+    /* The sum of `count` parts of n elements at a stride of `stride`, pairwise by number:
+     * ((0+1)+(2+3))+..., level by level, one left over waits; in weft_real. parts: weft_real, or of `type`;
+     * out [n] likewise of `out_type`: assigned, or added to (weft_real only). out may be part 0. */
+    void (*tree_sum)(weft_device *d, void *out, weft_dtype out_type, const void *parts, weft_dtype type,
+                     int64_t stride, int64_t count, int64_t n, bool accumulate);
+    /* y[i] = x[i] in another type, rounded to nearest even. Types: weft_real's and d->act_dtype's. */
+    void (*cast)(weft_device *d, void *y, weft_dtype to, const void *x, weft_dtype from, int64_t n);
     /* AdamW (Loshchilov and Hutter, arXiv 1711.05101) on flat arrays:
-     *   g = grad_scale*g; m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g^2;
-     *   p -= lr * ( m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps) + weight_decay*p ). */
-    void (*adamw)(weft_device *d, weft_real *p, const weft_real *g, weft_real *m, weft_real *v, int64_t n,
-                  const weft_adamw *a);
+     *   g = clip.scale*g; m = b1*m + (1-b1)*g; v = b2*v + (1-b2)*g^2;
+     *   p -= lr * ( m/(1-b1^t) / (sqrt(v/(1-b2^t)) + eps) + weight_decay*p );   p_act = p, unless NULL:
+     * the working copy of the parameters where activations are not weft_real. */
+    void (*adamw)(weft_device *d, weft_real *p, weft_act *p_act, const weft_real *g, weft_real *m,
+                  weft_real *v, int64_t n, const weft_adamw *a);
 } weft_ops;
+
+/* Every operation once: the backends fill their tables from this list, so a missing one fails to link. */
+#define WEFT_OPS_LIST(X)                                                                                     \
+    X(linear_fwd)                                                                                            \
+    X(linear_fwd_real) X(linear_dgrad) X(linear_wgrad) X(grouped_fwd) X(grouped_dgrad) X(grouped_wgrad)      \
+        X(embedding_fwd) X(embedding_bwd) X(rmsnorm_fwd) X(rmsnorm_bwd) X(conv_fwd) X(conv_bwd) X(scan_fwd)  \
+            X(scan_bwd) X(scan_bwd_state) X(scan_carry) X(attention_fwd) X(attention_bwd) X(rope)            \
+                X(swiglu_fwd) X(swiglu_bwd) X(swiglu_weighted_bwd) X(router_fwd) X(router_bwd)               \
+                    X(router_stats) X(moe_balance) X(moe_sort) X(moe_regroup) X(gather_rows)                 \
+                        X(gather_rows_bwd) X(permute_real) X(moe_combine) X(moe_combine_bwd)                 \
+                            X(cross_entropy) X(cross_entropy_partial) X(cross_entropy_merge) X(add) X(axpy)  \
+                                X(zero) X(copy) X(copy_rows) X(sumsq) X(exact_carry) X(clip) X(sumsq_act)    \
+                                    X(sum_real) X(add_real) X(tree_sum) X(cast) X(adamw)
 
 #endif

@@ -303,7 +303,8 @@ static void shared_kv_gradient(weft_block *b, weft_pass *s, const weft_act *dqkv
     weft_real *sum = weft_push_real(s, size);
     ops->zero(s->dev, sum, (size_t)size * sizeof *sum);
     ops->linear_wgrad(s->dev, sum, NULL, weft_cat(s, dqkv, n.Q), n.W, x, n.D, s->M, 2 * n.KV, n.D);
-    weft_all_reduce(s->comm, WEFT_GROUP_KV, weft_label(b, "kv_proj").text, sum, size, &s->dev->act);
+    weft_all_reduce(s->comm, WEFT_GROUP_KV, weft_label(b, "kv_proj").text, WEFT_REAL_DTYPE, sum, size,
+                    &s->dev->act);
     ops->add_real(s->dev, weft_grad(b, s, ROW_K), sum, size);
     weft_arena_release(&s->dev->act, mark);
 }

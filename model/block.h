@@ -72,6 +72,9 @@ struct weft_pass {
      * rows until the model sums them over cp x tp. */
     int64_t *moe_counts;
     weft_real *moe_prob_sum, *moe_lse2;
+    int64_t
+        *host_counts; /* pinned [ep,X+1], where device memory is not the host's: what it waits for with ep */
+    weft_mark *host_mark;
     weft_real *moe_dprob; /* [X] gradient of the load-balance loss by every row of p */
     weft_real moe_dlse2;  /* coefficient of the z-loss */
 };
@@ -87,6 +90,8 @@ struct weft_block {
     int64_t norm;    /* row of the norm's weight */
     int64_t row[16]; /* rows of the parameters, by the kind's own enum */
     void *saved[16]; /* buffers on the arena between forward and backward, by the kind's own enum */
+    int64_t
+        *host_rows; /* experts over several ranks: rows sent and received [2,ep] of the last pass; owned */
     /* of the model: this rank's rows of the residual stream before the block, of it normalised, and of the
      * block's output (activation loss) */
     weft_act *h, *y, *delta;
@@ -94,12 +99,13 @@ struct weft_block {
     size_t mark; /* the arena's top before the block's first buffer */
 };
 
-/* This rank's slice of row i, and its gradient (NULL in a forward-only pass). */
-static inline const weft_real *weft_weight_real(const weft_block *b, const weft_pass *s, int i) {
+/* This rank's slice of row i, of a `full` row in weft_real; and its gradient (NULL in a forward-only pass).
+ */
+static inline const weft_act *weft_weight(const weft_block *b, const weft_pass *s, int i) {
     return weft_params_weights(b->table, s->store, b->row[i]);
 }
-static inline const weft_act *weft_weight(const weft_block *b, const weft_pass *s, int i) {
-    return weft_weight_real(b, s, i);
+static inline const weft_real *weft_weight_real(const weft_block *b, const weft_pass *s, int i) {
+    return weft_weight(b, s, i);
 }
 static inline weft_real *weft_grad(const weft_block *b, const weft_pass *s, int i) {
     return weft_params_grads(b->table, s->store, b->row[i]);

@@ -4,6 +4,7 @@
 #define WEFT_CONFIG_H
 
 #include "parallel/mesh.h"
+#include "runtime/device.h"
 #include "parallel/store.h"
 #include "runtime/status.h"
 
@@ -20,6 +21,7 @@ typedef enum weft_ffn { WEFT_FFN_NONE, WEFT_FFN_DENSE, WEFT_FFN_MOE } weft_ffn;
 typedef enum weft_positions { WEFT_POS_NONE, WEFT_POS_ROPE } weft_positions;
 typedef enum weft_schedule_kind { WEFT_SCHED_COSINE, WEFT_SCHED_WSD, WEFT_SCHED_CONSTANT } weft_schedule_kind;
 typedef enum weft_device_kind { WEFT_DEVICE_AUTO, WEFT_DEVICE_CPU, WEFT_DEVICE_CUDA } weft_device_kind;
+typedef enum weft_precision { WEFT_PRECISION_FP32, WEFT_PRECISION_BF16 } weft_precision;
 typedef enum weft_recompute {
     WEFT_RECOMPUTE_NONE,
     WEFT_RECOMPUTE_MIXER,
@@ -64,6 +66,9 @@ typedef struct weft_config {
     char run[WEFT_CONFIG_STR];
     int64_t seed;
     weft_device_kind device;
+    weft_precision precision;
+    bool tf32;
+    weft_attention_kernel attention; /* on a GPU */
     weft_model_config model;
     struct {
         char path[WEFT_CONFIG_STR]; /* directory of shards, or "random" */
@@ -90,9 +95,10 @@ typedef struct weft_config {
     struct {
         weft_mesh_sizes sizes; /* 0: auto */
         weft_reshard reshard;
-        int64_t ep_passes; /* 0 (auto): as many as ep */
-        bool prefetch;     /* the next layer's weights are gathered while this one computes */
-        double timeout;    /* seconds that a collective may take; 0: any */
+        int64_t ep_passes;     /* 0 (auto): as many as ep */
+        bool prefetch;         /* the next layer's weights are gathered while this one computes */
+        weft_precision reduce; /* type in which gradients travel */
+        double timeout;        /* seconds that a collective may take; 0: any */
     } mesh;
     struct {
         int64_t every, keep, keep_every; /* steps; newest K; every Nth kept for ever (0: none) */

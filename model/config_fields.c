@@ -45,6 +45,10 @@
 
 static const char *const devices[] = {
     [WEFT_DEVICE_AUTO] = "auto", [WEFT_DEVICE_CPU] = "cpu", [WEFT_DEVICE_CUDA] = "cuda", NULL};
+static const char *const precisions[] = {
+    [WEFT_PRECISION_FP32] = "fp32", [WEFT_PRECISION_BF16] = "bf16", NULL};
+static const char *const attentions[] = {
+    [WEFT_ATTENTION_AUTO] = "auto", [WEFT_ATTENTION_CUDNN] = "cudnn", [WEFT_ATTENTION_WEFT] = "weft", NULL};
 static const char *const positions[] = {[WEFT_POS_NONE] = "none", [WEFT_POS_ROPE] = "rope", NULL};
 static const char *const schedules[] = {
     [WEFT_SCHED_COSINE] = "cosine", [WEFT_SCHED_WSD] = "wsd", [WEFT_SCHED_CONSTANT] = "constant", NULL};
@@ -61,7 +65,8 @@ static const char *const determinisms[] = {[WEFT_DET_LAYOUT] = "layout", [WEFT_D
 /* An enum is read and written as an int. */
 _Static_assert(sizeof(weft_device_kind) == sizeof(int) && sizeof(weft_positions) == sizeof(int) &&
                    sizeof(weft_schedule_kind) == sizeof(int) && sizeof(weft_recompute) == sizeof(int) &&
-                   sizeof(weft_deterministic) == sizeof(int) && sizeof(weft_reshard) == sizeof(int),
+                   sizeof(weft_deterministic) == sizeof(int) && sizeof(weft_reshard) == sizeof(int) &&
+                   sizeof(weft_precision) == sizeof(int) && sizeof(weft_attention_kernel) == sizeof(int),
                "enums of the configuration have the size of int");
 
 const weft_section weft_sections[] = {
@@ -90,8 +95,21 @@ const weft_field weft_fields[] = {
     TEXT("run", run, "", "Directory of this run: checkpoints, metrics, logs; `weft train` needs it."),
     INT("seed", seed, "1234", AT_LEAST(0), NULL,
         "Seeds the initial weights and the order of the data; neither depends on the number of ranks."),
-    CHOICE("device", device, weft_device_kind, devices, "auto",
-           "Where the arithmetic runs; auto takes a GPU when there is one and this binary can use it."),
+    CHOICE(
+        "device", device, weft_device_kind, devices, "auto",
+        "Where the arithmetic runs; auto takes a GPU when there is one and this binary can use it. One rank "
+        "uses one GPU, by its number on its machine."),
+    CHOICE(
+        "precision", precision, weft_precision, precisions, "fp32",
+        "Type of activations and of the parameters' working copies. bf16 needs a GPU; parameters and moments "
+        "of the optimizer, gradients, router probabilities, Mamba's states, A_log, D, dt bias and losses "
+        "stay "
+        "fp32, and every sum runs in fp32."),
+    BOOL("tf32", tf32, "false",
+         "On a GPU with precision=fp32: matrix products in TF32 (10 bits of mantissa)."),
+    CHOICE("attention", attention, weft_attention_kernel, attentions, "auto",
+           "On a GPU: cudnn, weft's own kernels, or auto: cuDNN where it supports the shape and agrees with "
+           "weft's kernels on a probe (precision=bf16, data.document_mask=false, no context parallelism)."),
     TEXT("resume", start.resume, "auto",
          "auto: go on from the newest valid checkpoint of the run, if there is one; never: start anew, in an "
          "unused run "
@@ -261,6 +279,10 @@ const weft_field weft_fields[] = {
          "(over "
          "MPI the two overlap where the network moves data by itself); false: gather them when they are "
          "needed."),
+    CHOICE(
+        "mesh.reduce", mesh.reduce, weft_precision, precisions, "fp32",
+        "Type in which gradients travel between the ranks of fsdp; they are summed in fp32 either way. bf16 "
+        "needs a GPU."),
     REAL("mesh.timeout", mesh.timeout, "600", AT_LEAST(0), "seconds",
          "A collective that takes longer ends the job, with a report of which rank is missing from it; 0: "
          "never."),

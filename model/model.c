@@ -38,13 +38,14 @@ static void add_block(weft_model *m, const weft_block_kind *kind, int64_t layer,
 }
 
 weft_status weft_model_build(weft_model *m, const weft_model_config *c, weft_recompute recompute,
-                             const char *layers, int64_t ep_passes, weft_comm *comm) {
+                             const char *layers, int64_t ep_passes, weft_dtype act, weft_comm *comm) {
     int64_t shape[] = {c->vocab_size, c->hidden_size};
     *m = (weft_model){.config = *c, .comm = comm, .units = (int)c->num_hidden_layers + 2};
     weft_comm_single(&m->alone);
     if (!comm) m->comm = &m->alone;
     m->ep_passes = ep_passes ? ep_passes : m->comm->mesh.size[WEFT_AXIS_EP];
     m->table.mesh = m->comm->mesh;
+    m->table.act = act;
     m->table.layers = c->num_hidden_layers;
     m->table.experts = c->num_experts;
     m->blocks = calloc((size_t)(2 * c->num_hidden_layers), sizeof *m->blocks);
@@ -88,12 +89,28 @@ weft_store *weft_model_whole(weft_model *m, const weft_real *params, weft_real *
 
 void weft_model_free(weft_model *m) {
     weft_store_close(m->whole);
+    for (int64_t i = 0; i < m->block_count; i++) free(m->blocks[i].host_rows);
     free(m->blocks);
     weft_params_free(&m->table);
     *m = (weft_model){0};
 }
 
-static const weft_real *row_of(const weft_model *m, const weft_pass *s, int64_t row) {
+weft_status weft_model_counts(weft_model *m, weft_device *d) {
+    int ep = m->comm->mesh.size[WEFT_AXIS_EP];
+    void *counts;
+    if (weft_device_on_host(d) || ep == 1 || !m->moe_count) return WEFT_OK;
+    WEFT_TRY(
+        weft_host_memory(d, (size_t)(ep * (m->config.num_experts + 1)) * sizeof *m->host_counts, &counts));
+    m->host_counts = counts;
+    return weft_mark_make(d, &m->host_mark);
+}
+void weft_model_counts_free(weft_model *m, weft_device *d) {
+    weft_host_memory_free(d, m->host_counts);
+    weft_mark_free(d, &m->host_mark);
+    m->host_counts = NULL;
+}
+
+static const weft_act *row_of(const weft_model *m, const weft_pass *s, int64_t row) {
     return weft_params_weights(&m->table, s->store, row);
 }
 static weft_real *grad_row(const weft_model *m, const weft_pass *s, int64_t row) {
@@ -308,9 +325,10 @@ static void sum_router_stats(weft_model *m, weft_pass *s) {
     weft_arena *work = &s->dev->act;
     weft_all_reduce_i64(s->comm, WEFT_GROUP_TOKENS, "router counts", s->moe_counts,
                         m->moe_count * c->num_experts_per_tok * c->num_experts);
-    weft_all_reduce(s->comm, WEFT_GROUP_TOKENS, "router probabilities", s->moe_prob_sum,
+    weft_all_reduce(s->comm, WEFT_GROUP_TOKENS, "router probabilities", WEFT_REAL_DTYPE, s->moe_prob_sum,
                     m->moe_count * c->num_experts, work);
-    weft_all_reduce(s->comm, WEFT_GROUP_TOKENS, "router logsumexp", s->moe_lse2, m->moe_count, work);
+    weft_all_reduce(s->comm, WEFT_GROUP_TOKENS, "router logsumexp", WEFT_REAL_DTYPE, s->moe_lse2,
+                    m->moe_count, work);
 }
 
 /* Values and gradients of the losses besides cross-entropy. */
@@ -323,21 +341,19 @@ static double extra_losses(weft_model *m, weft_pass *s, const weft_objective *o,
     if (m->moe_count) {
         double count = (double)(m->moe_count * tokens);
         sum_router_stats(m, s);
-        ops->moe_balance(s->dev, s->moe_dprob, &out->aux, s->moe_counts, s->moe_prob_sum, m->moe_count,
+        /* Every rank of the microbatch knows these two; one tells. */
+        double *aux = first ? &out->aux : weft_arena_push(&s->dev->act, sizeof *aux);
+        ops->moe_balance(s->dev, s->moe_dprob, aux, s->moe_counts, s->moe_prob_sum, m->moe_count,
                          c->num_experts_per_tok, c->num_experts, tokens,
                          (weft_real)(c->router_aux_loss_coef * o->extra_scale));
         s->moe_dlse2 = (weft_real)(c->router_z_loss_coef * o->extra_scale / count);
-        if (!s->dev->dry)
-            for (int64_t i = 0; i < m->moe_count; i++) out->z += (double)s->moe_lse2[i] / count;
-        if (!first) out->aux = out->z = 0; /* every rank of the microbatch knows them; one tells */
+        if (first) ops->sum_real(s->dev, &out->z, s->moe_lse2, m->moe_count, 1 / count, false);
     }
     if (c->activation_loss_coef > 0 && m->block_count) {
         double elements = (double)(m->block_count * tokens * c->hidden_size);
-        for (int64_t i = 0; i < m->block_count; i++) {
-            double sum = 0;
-            ops->sumsq_act(s->dev, &sum, m->blocks[i].delta, s->rows * c->hidden_size);
-            out->act += sum / elements;
-        }
+        for (int64_t i = 0; i < m->block_count; i++)
+            ops->sumsq_act(s->dev, &out->act, m->blocks[i].delta, s->rows * c->hidden_size, 1 / elements,
+                           i > 0);
         act_scale = 2 * c->activation_loss_coef * o->extra_scale / elements;
     }
     return act_scale;
@@ -353,6 +369,8 @@ static weft_pass pass_of(weft_model *m, weft_device *d, weft_store *store, const
                    .M = mb->B * mb->T,
                    .C = weft_chunks_held(mesh->size[WEFT_AXIS_CP]),
                    .ep_passes = m->ep_passes,
+                   .host_counts = m->host_counts,
+                   .host_mark = &m->host_mark,
                    .doc_start = mb->doc_start,
                    .doc_local = mesh->size[WEFT_AXIS_CP] > 1 ? mb->doc_local : mb->doc_start};
     s.L = s.T / s.C;
@@ -371,8 +389,8 @@ static void turn_round(weft_model *m, weft_pass *s, const weft_microbatch *mb, c
     run_head(m, s, t, mb->targets, o->loss_chunk, loss, dh, o->ce_scale);
     weft_store_grads_end(s->store, m->units - 1);
     *act_scale = extra_losses(m, s, o, out);
-    if (!s->dev->dry && weft_axis_index(s, WEFT_AXIS_TP) == 0)
-        for (int64_t i = 0; i < s->M; i++) out->ce_sum += (double)loss[i];
+    if (weft_axis_index(s, WEFT_AXIS_TP) == 0)
+        s->dev->ops->sum_real(s->dev, &out->ce_sum, loss, s->M, 1, false);
     s->dev->ops->rmsnorm_bwd(s->dev, dh, D, grad_row(m, s, m->final_norm), dh, D, t->h, D, t->rstd,
                              row_of(m, s, m->final_norm), s->rows, D, false);
     watch(m, s, "final_layernorm", dh);
@@ -386,7 +404,7 @@ void weft_model_train(weft_model *m, weft_device *d, weft_store *store, const we
     size_t mark = weft_arena_mark(&d->act);
     double act_scale;
     s.training = true;
-    *out = (weft_loss){0};
+    d->ops->zero(d, out, sizeof *out);
 
     weft_act *dh = weft_push_act(&s, s.rows * c->hidden_size);
     if (m->moe_count) {

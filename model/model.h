@@ -23,17 +23,25 @@ typedef struct weft_model {
     weft_store *whole;               /* see weft_model_whole */
     int64_t ep_passes;               /* see block.h */
     int units;                       /* of the store: embedding, layers, head */
-    size_t kept_bytes;               /* of the last pass: what forward kept for backward */
-    weft_watch watch;                /* of a pass with gradients */
+    int64_t *host_counts;            /* of block.h's pass: see weft_model_counts */
+    weft_mark host_mark;
+    size_t kept_bytes; /* of the last pass: what forward kept for backward */
+    weft_watch watch;  /* of a pass with gradients */
 } weft_model;
 
 /* Blocks and parameter table of a configuration, this rank's slices on `comm`'s mesh (NULL: one rank).
  * `recompute` says which blocks forget their activations and run forward again in backward, `layers` in which
  * layers ("" all, or "0-3,8"); `ep_passes` in how many parts tokens go through the experts (0: as many as
- * ep). The model keeps its own copy of c and must not be moved afterwards. Not collective. */
+ * ep); `act` the type of activations and working copies of the parameters. The model keeps its own copy of c
+ * and must not be moved afterwards. Not collective. */
 weft_status weft_model_build(weft_model *m, const weft_model_config *c, weft_recompute recompute,
-                             const char *layers, int64_t ep_passes, weft_comm *comm);
+                             const char *layers, int64_t ep_passes, weft_dtype act, weft_comm *comm);
 void weft_model_free(weft_model *m);
+/* Pinned memory for the numbers of rows that experts get from other ranks: needed, and taken, only on a
+ * device whose memory is not the host's. Given back by weft_model_counts_free, before the device is closed.
+ */
+weft_status weft_model_counts(weft_model *m, weft_device *d);
+void weft_model_counts_free(weft_model *m, weft_device *d);
 
 /* A store over whole arrays of table.flat elements: gradients (or NULL) are added. One for each model. */
 weft_store *weft_model_whole(weft_model *m, const weft_real *params, weft_real *grads);
@@ -65,7 +73,7 @@ typedef struct weft_loss {
 } weft_loss;
 
 /* Forward and backward with the store's weights, gradients into the store, between weft_store_pass_begin and
- * _end. On a dry device only the arena moves. */
+ * _end. Everything that mb points to, and `out`, is device memory. On a dry device only the arena moves. */
 void weft_model_train(weft_model *m, weft_device *d, weft_store *store, const weft_microbatch *mb,
                       const weft_objective *o, weft_loss *out);
 

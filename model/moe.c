@@ -16,6 +16,7 @@
 #include "model/block.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 enum { ROW_ROUTER, ROW_GATE, ROW_DOWN }; /* of the first expert held; the next one lies a stride behind */
 enum {
@@ -45,6 +46,9 @@ static void declare(weft_block *b, const weft_model_config *c, weft_params *p) {
     weft_param router = weft_param_matrix(b->layer, "feed_forward.router", X, D, -1, c->initializer_range);
     snprintf(router.gguf_name, sizeof router.gguf_name, "blk.%lld.ffn_gate_inp.weight", (long long)b->layer);
     b->row[ROW_ROUTER] = weft_params_add(p, &router, false);
+    int ep = p->mesh.size[WEFT_AXIS_EP];
+    if (ep > 1) b->host_rows = malloc(2 * (size_t)ep * sizeof *b->host_rows);
+    WEFT_CHECK(ep == 1 || b->host_rows, "no memory for the rows of %d ranks", ep);
     for (int64_t j = 0; j < X; j++) {
         for (int i = 0; i < 3; i++) {
             char name[WEFT_PARAM_NAME];
@@ -124,10 +128,9 @@ static void route(weft_block *b, weft_pass *s, const dims *n, const weft_act *x)
     weft_real *w = b->saved[SAVED_W] = weft_push_real(s, all);
     int32_t *ids = b->saved[SAVED_IDS] = push_i32(s, all);
     size_t kept = weft_arena_mark(&dev->act);
-    weft_act *logits = weft_push_act(s, s->rows * n->X);
+    weft_real *logits = weft_push_real(s, s->rows * n->X);
 
-    ops->linear_fwd(dev, logits, n->X, x, n->D, weft_weight(b, s, ROW_ROUTER), NULL, s->rows, n->X, n->D,
-                    false);
+    ops->linear_fwd_real(dev, logits, n->X, x, n->D, weft_weight(b, s, ROW_ROUTER), s->rows, n->X, n->D);
     weft_router r = router_problem(b, s, n);
     r.logits = logits;
     ops->router_fwd(dev, &r);
@@ -148,8 +151,8 @@ static void route_backward(weft_block *b, weft_pass *s, const dims *n, weft_act 
     weft_act *dlogits = weft_push_act(s, s->rows * n->X);
     weft_router r = router_problem(b, s, n);
     weft_real *own_dw = dw + n->own * n->k;
-    weft_reduce_scatter(s->comm, WEFT_GROUP_TP, weft_label(b, "dw").text, own_dw, dw, s->rows * n->k,
-                        &dev->act);
+    weft_reduce_scatter(s->comm, WEFT_GROUP_TP, weft_label(b, "dw").text, WEFT_REAL_DTYPE, own_dw, dw,
+                        s->rows * n->k, &dev->act);
     r.dw = own_dw;
     r.dprob = s->moe_dprob;
     r.dlse2 = s->moe_dlse2;
@@ -173,44 +176,44 @@ static int64_t rows_held(const weft_block *b, const weft_pass *s, const dims *n)
     return rows;
 }
 
-/* counts[X] of the slots sorted by expert; of them, experts and rows of each member. */
-static void count_slots(const dims *n, const int64_t *offsets, int64_t *counts, int64_t *experts,
-                        int64_t *rows) {
-    for (int64_t j = 0; j < n->X; j++) counts[j] = offsets[j + 1] - offsets[j];
+/* Rows that this rank sends to each member and receives from it: of every member's offsets [ep,X+1]. */
+static void count_rows(const dims *n, int me, const int64_t *all, int64_t *sent, int64_t *received) {
     for (int e = 0; e < n->ep; e++) {
-        weft_part part = weft_part_of(n->X, n->ep, e);
-        experts[e] = part.count;
-        rows[e] = offsets[part.start + part.count] - offsets[part.start];
+        weft_part theirs = weft_part_of(n->X, n->ep, e);
+        const int64_t *mine = all + me * (n->X + 1) + theirs.start,
+                      *from = all + e * (n->X + 1) + n->held.start;
+        sent[e] = mine[theirs.count] - mine[0];
+        received[e] = from[n->held.count] - from[0];
     }
 }
 
-/* Tells each member of the ep group how many rows its experts get from here, and works out the order of what
- * arrives. The host reads these numbers. From here on the saved offsets are those of the experts held. */
+/* Every member of the ep group learns how many rows go from whom to which expert, and works out the order of
+ * what arrives. The host waits for these numbers. From here on the saved offsets are those of the experts
+ * held. */
 static void exchange_counts(weft_block *b, weft_pass *s, const dims *n) {
     weft_device *dev = s->dev;
+    int me = weft_axis_index(s, WEFT_AXIS_EP);
+    int64_t block = n->X + 1;
     const int64_t *slot_offsets = b->saved[SAVED_OFFSETS];
-    int64_t held = n->held.count;
-    int64_t *sent = b->saved[SAVED_SENT] = push_i64(s, n->ep);
-    int64_t *received = b->saved[SAVED_RECEIVED] = push_i64(s, n->ep);
-    int64_t *offsets = b->saved[SAVED_OFFSETS] = push_i64(s, held + 1);
-    int64_t *arrived = push_i64(s, n->ep * held); /* [ep, held] */
-    size_t kept = weft_arena_mark(&dev->act);
-    int64_t *counts = push_i64(s, n->X), *theirs = push_i64(s, n->ep), *mine = push_i64(s, n->ep);
-    int members = dev->dry ? 0 : n->ep; /* a dry device has no numbers */
-
-    if (members) count_slots(n, slot_offsets, counts, theirs, sent);
-    for (int e = 0; e < members; e++) mine[e] = held;
-    weft_all_to_all(s->comm, WEFT_GROUP_EP, weft_label(b, "counts").text, arrived, mine, counts, theirs,
-                    sizeof *counts, n->X);
-    for (int e = 0; e < members; e++) {
-        received[e] = 0;
-        for (int64_t j = 0; j < held; j++) received[e] += arrived[e * held + j];
+    int64_t *offsets = b->saved[SAVED_OFFSETS] = push_i64(s, n->held.count + 1);
+    int64_t *all = push_i64(s, n->ep * block);
+    b->saved[SAVED_SENT] = b->host_rows;
+    b->saved[SAVED_RECEIVED] = b->host_rows + n->ep;
+    dev->ops->copy(dev, all + me * block, slot_offsets, (size_t)block * sizeof *all);
+    weft_all_gather(s->comm, WEFT_GROUP_EP, weft_label(b, "counts").text, all, block * (int64_t)sizeof *all);
+    const int64_t *seen = all;
+    if (!weft_device_on_host(dev)) {
+        seen = s->host_counts;
+        weft_download(dev, s->host_counts, all, (size_t)(n->ep * block) * sizeof *all);
+        weft_mark_set(dev, s->host_mark);
+        weft_host_wait(dev, s->host_mark);
     }
-    weft_arena_release(&dev->act, kept);
+    if (!dev->dry) count_rows(n, me, seen, b->host_rows, b->host_rows + n->ep);
     int64_t rows = rows_held(b, s, n);
     int32_t *row_of = b->saved[SAVED_HELD_ROW] = push_i32(s, rows);
     int32_t *place_of = b->saved[SAVED_HELD_PLACE] = push_i32(s, rows);
-    dev->ops->moe_regroup(dev, offsets, row_of, place_of, arrived, n->ep, held);
+    dev->ops->moe_regroup(dev, offsets, row_of, place_of, all, n->ep, n->X, n->held.start, n->held.count,
+                          rows);
 }
 
 /* Sorts the choices of a pass's tokens; then tells the ranks of the experts. */

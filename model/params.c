@@ -40,7 +40,7 @@ static void take_slice(weft_param *r, const weft_params *p) {
     }
 }
 
-static int add_bucket(weft_params *p, const char *name, bool expert, int unit) {
+static int add_bucket(weft_params *p, const char *name, bool expert, bool full, int unit) {
     if (p->bucket_count == p->bucket_capacity) {
         int capacity = p->bucket_capacity ? 2 * p->bucket_capacity : 32;
         weft_bucket *buckets = realloc(p->buckets, (size_t)capacity * sizeof *buckets);
@@ -49,7 +49,7 @@ static int add_bucket(weft_params *p, const char *name, bool expert, int unit) {
         p->bucket_capacity = capacity;
     }
     weft_bucket *b = &p->buckets[p->bucket_count];
-    *b = (weft_bucket){.expert = expert, .unit = unit, .late_grads = unit == WEFT_UNIT_ALWAYS};
+    *b = (weft_bucket){.expert = expert, .full = full, .unit = unit, .late_grads = unit == WEFT_UNIT_ALWAYS};
     snprintf(b->name, sizeof b->name, "%s", name);
     return p->bucket_count++;
 }
@@ -57,19 +57,22 @@ static int add_bucket(weft_params *p, const char *name, bool expert, int unit) {
 /* Buckets of one unit are neighbours, so that the search need not look far. */
 static int bucket_of(weft_params *p, const weft_param *r) {
     char name[WEFT_BUCKET_NAME];
-    bool expert = r->expert >= 0;
+    bool expert = r->expert >= 0, full = r->full && p->act != WEFT_REAL_DTYPE;
     int unit = (int)r->layer + 1;
-    if (p->bucket_count == 0) add_bucket(p, "shared", false, WEFT_UNIT_ALWAYS);
+    if (p->bucket_count == 0) add_bucket(p, "shared", false, false, WEFT_UNIT_ALWAYS);
     if (r->split == WEFT_REPLICATED && !expert) return 0;
     if (r->layer < 0) {
         snprintf(name, sizeof name, "%.*s", (int)sizeof name - 1, r->name);
         unit = p->bucket_count == 1 ? 0 : (int)p->layers + 1;
     } else {
-        snprintf(name, sizeof name, "layers.%lld%s", (long long)r->layer, expert ? ".experts" : "");
+        snprintf(name, sizeof name, "layers.%lld%s", (long long)r->layer,
+                 expert ? ".experts"
+                 : full ? ".full"
+                        : "");
     }
-    for (int b = p->bucket_count - 1; b > 0 && b > p->bucket_count - 3; b--)
+    for (int b = p->bucket_count - 1; b > 0 && b > p->bucket_count - 4; b--)
         if (strcmp(p->buckets[b].name, name) == 0) return b;
-    return add_bucket(p, name, expert, unit);
+    return add_bucket(p, name, expert, full, unit);
 }
 
 int64_t weft_params_add(weft_params *p, const weft_param *row, bool joined) {

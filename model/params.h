@@ -5,7 +5,8 @@
  * A rank of a mesh holds a *slice* of each tensor: its part along split_dim over tp (heads, channels,
  * columns, words), or all of it; of an expert, everything or nothing (ep). Slices lie in *buckets*, the units
  * of FSDP: "shared"           what every tp rank holds alike: norms, routers, biases of output projections
- *   "embed_tokens", "layers.3", "layers.3.experts", ..., "lm_head"
+ *   "embed_tokens", "layers.3", "layers.3.full", "layers.3.experts", ..., "lm_head"
+ * ("full": what is kept in weft_real where the other working copies are bf16.)
  * Within a bucket a slice starts at `offset`; a bucket is a multiple of 64 elements, cut into shards over its
  * group. */
 #ifndef WEFT_PARAMS_H
@@ -69,6 +70,7 @@ typedef struct weft_param {
 
 typedef struct weft_params {
     weft_mesh mesh;
+    weft_dtype act;  /* type of the working copies of all rows but the `full` ones */
     int64_t layers;  /* of the model */
     int64_t experts; /* of an expert layer: row.expert counts to it */
     weft_param *rows;
@@ -92,8 +94,9 @@ const weft_param *weft_params_find(const weft_params *p, const char *name); /* N
 int64_t weft_params_total(const weft_params *p);
 
 /* Row r's slice among a store's weights, and among its gradients (NULL in a forward-only pass). */
-static inline const weft_real *weft_params_weights(const weft_params *p, const weft_store *s, int64_t r) {
-    return weft_store_weights(s, p->rows[r].bucket) + p->rows[r].offset;
+static inline const void *weft_params_weights(const weft_params *p, const weft_store *s, int64_t r) {
+    int bucket = p->rows[r].bucket;
+    return weft_act_cat(weft_store_weights(s, bucket), weft_store_bucket_type(s, bucket), p->rows[r].offset);
 }
 static inline weft_real *weft_params_grads(const weft_params *p, const weft_store *s, int64_t r) {
     weft_real *grads = weft_store_grads(s, p->rows[r].bucket);

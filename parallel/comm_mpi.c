@@ -24,8 +24,7 @@ static struct {
     started blocking, *idle;
 } g_mpi;
 
-/* ---- start and end --------------------------------------------------------------------------------------
- */
+/* ---- start and end ---- */
 
 static weft_status failed(const char *what, int code) {
     char text[MPI_MAX_ERROR_STRING];
@@ -92,22 +91,20 @@ const char *weft_mpi_library(void) {
     return text;
 }
 
-/* ---- groups ---------------------------------------------------------------------------------------------
- */
+/* ---- groups ---- */
 
-static int split(int color, int key) {
+int weft_mpi_split(int color, int key) {
     MPI_Comm group;
     MPI_Comm_split(g_mpi.world, color, key, &group);
     return MPI_Comm_c2f(group);
 }
 
-static void release(int handle) {
+void weft_mpi_release(int handle) {
     MPI_Comm group = MPI_Comm_f2c(handle);
     if (g_mpi.running) MPI_Comm_free(&group);
 }
 
-/* ---- point to point -------------------------------------------------------------------------------------
- */
+/* ---- point to point ---- */
 
 static MPI_Request *next_request(void) {
     if (g_mpi.posted_count == g_mpi.posted_capacity) {
@@ -142,8 +139,7 @@ static void complete(void) {
     g_mpi.posted_count = 0;
 }
 
-/* ---- gather ---------------------------------------------------------------------------------------------
- */
+/* ---- gather ---- */
 
 /* Blocks move in the largest unit of 2^i bytes that divides them: counts and places, which MPI takes as int,
  * then reach far beyond 2^31 bytes (2^39 for blocks of whole grains of 64 floats). */
@@ -204,7 +200,7 @@ static void gather(int handle, void *all, int64_t each, int64_t total) {
     }
 }
 
-static void *gather_start(int handle, void *all, int64_t each, int64_t total) {
+void *weft_mpi_gather_start(int handle, void *all, int64_t each, int64_t total) {
     MPI_Comm group = MPI_Comm_f2c(handle);
     int size, log = unit_log(each, total);
     MPI_Comm_size(group, &size);
@@ -221,41 +217,39 @@ static void *gather_start(int handle, void *all, int64_t each, int64_t total) {
     return s;
 }
 
-static void wait_started(void *handle) {
+void weft_mpi_wait(void *handle) {
     started *s = handle;
     MPI_Wait(&s->request, MPI_STATUS_IGNORE);
     s->next_idle = g_mpi.idle;
     g_mpi.idle = s;
 }
 
-/* ---- the rest -------------------------------------------------------------------------------------------
- */
+/* ---- the rest ---- */
 
 static void broadcast(int handle, void *data, int64_t bytes, int root) {
     for (int64_t at = 0; at < bytes; at += MESSAGE_MAX)
         MPI_Bcast((char *)data + at, message_bytes(bytes - at), MPI_BYTE, root, MPI_Comm_f2c(handle));
 }
 
-static void reduce_i64(int handle, int64_t *x, int64_t n, weft_i64_op op) {
+void weft_mpi_reduce_i64(int handle, int64_t *x, int64_t n, weft_i64_op op) {
     MPI_Op mpi_op = op == WEFT_I64_SUM ? MPI_SUM : op == WEFT_I64_MIN ? MPI_MIN : MPI_MAX;
     for (int64_t at = 0; at < n; at += MESSAGE_MAX)
         MPI_Allreduce(MPI_IN_PLACE, x + at, message_bytes(n - at), MPI_INT64_T, mpi_op, MPI_Comm_f2c(handle));
 }
 
-static void barrier(int handle) {
+static void sum_i64(int handle, int64_t *x, int64_t n) {
+    weft_mpi_reduce_i64(handle, x, n, WEFT_I64_SUM);
+}
+
+void weft_mpi_barrier(int handle) {
     MPI_Barrier(MPI_Comm_f2c(handle));
 }
 
 const weft_comm_backend weft_backend_mpi = {
-    .split = split,
-    .release = release,
     .post_recv = post_recv,
     .post_send = post_send,
     .complete = complete,
     .gather = gather,
-    .gather_start = gather_start,
-    .wait = wait_started,
     .broadcast = broadcast,
-    .reduce_i64 = reduce_i64,
-    .barrier = barrier,
+    .sum_i64 = sum_i64,
 };

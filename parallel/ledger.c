@@ -19,7 +19,8 @@ struct weft_ledger {
     weft_mesh mesh;
     int axis[WEFT_GROUPS]; /* index into the sums below */
     uint64_t last, group_last[WEFT_GROUPS];
-    uint64_t waits_in; /* read by the watchdog's thread */
+    uint64_t waits_in;  /* read by the watchdog's thread */
+    uint64_t device_in; /* the record that the device waits in, or 0 */
     bool in_step;
     int64_t step_bytes[WEFT_AXES + 1]; /* since the last begin of a step */
 };
@@ -194,6 +195,18 @@ static void copy_text(char *to, size_t room, const char *from) {
     memset(to + n, 0, room - n);
 }
 
+/* The record, unless newer ones have taken its place. */
+static ledger_record *record_of(weft_ledger *l, uint64_t sequence) {
+    if (!l || sequence == 0) return NULL;
+    ledger_record *r = slot_of(l, sequence);
+    return r->sequence == sequence ? r : NULL;
+}
+
+/* What the watchdog's thread reads. */
+static void set_number(uint64_t *to, uint64_t x) {
+    __atomic_store_n(to, x, __ATOMIC_RELAXED);
+}
+
 uint64_t weft_ledger_enter(weft_ledger *l, weft_group_kind group, weft_collective op, const char *tensor,
                            int64_t bytes) {
     if (!l) return 0;
@@ -215,23 +228,34 @@ uint64_t weft_ledger_enter(weft_ledger *l, weft_group_kind group, weft_collectiv
     return sequence;
 }
 
-/* The record, unless newer ones have taken its place. */
-static ledger_record *record_of(weft_ledger *l, uint64_t sequence) {
-    if (!l || sequence == 0) return NULL;
-    ledger_record *r = slot_of(l, sequence);
-    return r->sequence == sequence ? r : NULL;
-}
-
 void weft_ledger_wait(weft_ledger *l, uint64_t record) {
     ledger_record *r = record_of(l, record);
     if (!r) return;
     r->waited = ledger_now();
     __atomic_store_n(&r->state, WEFT_RECORD_WAITING, __ATOMIC_RELEASE);
-    __atomic_store_n(&l->waits_in, record, __ATOMIC_RELAXED);
+    set_number(&l->waits_in, record);
+}
+
+void weft_ledger_wait_device(weft_ledger *l, uint64_t record) {
+    if (!record_of(l, record) || l->waits_in == record) return;
+    if (l->device_in == record)
+        set_number(&l->waits_in, record); /* the host waited elsewhere in between */
+    else
+        weft_ledger_wait(l, record);
+    l->device_in = record;
+}
+
+/* The host does something else than to wait for its device. */
+static void forget_device(weft_ledger *l) {
+    ledger_record *r = record_of(l, l->device_in);
+    if (l->waits_in == l->device_in) set_number(&l->waits_in, 0);
+    l->device_in = 0;
+    if (r) __atomic_store_n(&r->state, WEFT_RECORD_STARTED, __ATOMIC_RELEASE);
 }
 
 void weft_ledger_leave(weft_ledger *l, uint64_t record) {
-    if (l && l->waits_in == record) __atomic_store_n(&l->waits_in, 0, __ATOMIC_RELAXED);
+    if (l && l->waits_in == record) set_number(&l->waits_in, 0);
+    if (l && l->device_in == record) l->device_in = 0;
     ledger_record *r = record_of(l, record);
     if (!r) return;
     r->left = ledger_now();
@@ -252,6 +276,7 @@ void weft_ledger_activity(weft_ledger *l, const char *fmt, ...) {
     struct ledger_activity a = {0};
     va_list ap;
     if (!l) return;
+    forget_device(l);
     va_start(ap, fmt);
     vsnprintf(a.text, sizeof a.text, fmt, ap);
     va_end(ap);

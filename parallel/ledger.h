@@ -46,6 +46,10 @@ void weft_ledger_close(weft_ledger *l);
 uint64_t weft_ledger_enter(weft_ledger *l, weft_group_kind group, weft_collective op, const char *tensor,
                            int64_t bytes);
 void weft_ledger_wait(weft_ledger *l, uint64_t record);
+/* Where a device runs what the host has queued: this record is the oldest that the host does not know to be
+ * done. The device may wait in it; that counts as this rank's waiting until the host says what else it does:
+ * weft_ledger_activity, or a wait of its own. To be called as often as the host looks. */
+void weft_ledger_wait_device(weft_ledger *l, uint64_t record);
 void weft_ledger_leave(weft_ledger *l, uint64_t record);
 /* What the rank does between collectives: "step 12: reading the batch". A static or longer-lived string is
  * not needed: 63 characters are copied. */

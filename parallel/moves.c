@@ -1,7 +1,5 @@
 #include "parallel/moves.h"
 
-/* Reductions take activations as weft_real, which is what they are on the CPU. */
-
 static size_t act_bytes(const weft_device *d, int64_t n) {
     return (size_t)n * weft_dtype_size(d->act_dtype);
 }
@@ -34,11 +32,11 @@ weft_act *weft_partial_rows(weft_comm *c, weft_device *d, weft_act *out, int64_t
 }
 void weft_scatter_tokens(weft_comm *c, weft_device *d, const char *tensor, weft_act *out, weft_act *all,
                          int64_t rows, int64_t width) {
-    weft_reduce_scatter(c, WEFT_GROUP_TP, tensor, out, all, rows * width, &d->act);
+    weft_reduce_scatter(c, WEFT_GROUP_TP, tensor, d->act_dtype, out, all, rows * width, &d->act);
 }
 
 void weft_sum_partial(weft_comm *c, weft_device *d, const char *tensor, weft_act *x, int64_t n) {
-    weft_all_reduce(c, WEFT_GROUP_TP, tensor, x, n, &d->act);
+    weft_all_reduce(c, WEFT_GROUP_TP, tensor, d->act_dtype, x, n, &d->act);
 }
 
 /* ---- cp: sequences ---------------------------------------------------------------------------------- */
@@ -74,7 +72,7 @@ void weft_scatter_sequence(weft_comm *c, weft_device *d, const char *tensor, wef
         for (int k = 0; k < 2 * cp->size; k++)
             d->ops->copy(d, at(d, blocks, place_of(cp->size, B, b, k) * n),
                          cat(d, all, (b * 2 * cp->size + k) * n), act_bytes(d, n));
-    weft_reduce_scatter(c, WEFT_GROUP_CP, tensor, mine, blocks, block, &d->act);
+    weft_reduce_scatter(c, WEFT_GROUP_CP, tensor, d->act_dtype, mine, blocks, block, &d->act);
     d->ops->copy_rows(d, local, ld, mine, width, B * 2 * L, width);
     weft_arena_release(&d->act, mark);
 }

@@ -89,7 +89,7 @@ static void leave(uint64_t record) {
 static int64_t reduce(weft_collective op, const char *word, int64_t x, weft_i64_op how) {
     uint64_t record;
     if (!enter(op, word, (g_world.size - 1) * (int64_t)sizeof x, &record)) return x;
-    g_backend->reduce_i64(g_world.handle, &x, 1, how);
+    weft_mpi_reduce_i64(g_world.handle, &x, 1, how);
     leave(record);
     return x;
 }
@@ -125,7 +125,7 @@ bool weft_world_any(bool x) {
 void weft_world_barrier(void) {
     uint64_t record;
     if (!enter(WEFT_BARRIER, "", 0, &record)) return;
-    g_backend->barrier(g_world.handle);
+    weft_mpi_barrier(g_world.handle);
     leave(record);
 }
 

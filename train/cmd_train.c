@@ -30,6 +30,9 @@ typedef struct session {
     double peak_flops; /* of all ranks: the measured rate of matrix products */
     double flops_per_token;
     char resume_from[WEFT_PATH_SIZE]; /* "" for a fresh start */
+    weft_step_times times;            /* of the step that is reported next */
+    double reported;                  /* when the step before it was */
+    int skipped;                      /* steps in a row that were not finite */
 } session;
 
 static weft_status read_config(session *s, int argc, char **argv, bool *help) {
@@ -139,10 +142,11 @@ static void introduce(const session *s) {
     const weft_trainer *t = &s->trainer;
     const weft_config *c = &s->config;
     char mesh[128];
-    weft_info("%lld parameters (%lld active), %s, %d rank%s x %d thread%s%s%s, %.2f GiB a rank",
+    weft_info("%lld parameters (%lld active), %s%s, %d rank%s x %d thread%s%s%s, %.2f GiB a rank",
               (long long)weft_params_total(&t->model.table), (long long)weft_model_active_params(&t->model),
-              t->device.ops->name, t->world.size, t->world.size == 1 ? "" : "s", t->device.threads,
-              t->device.threads == 1 ? "" : "s", t->world.size == 1 ? "" : ", ",
+              t->device.ops->name, t->device.act_dtype == WEFT_BF16 ? " in bf16" : "", t->world.size,
+              t->world.size == 1 ? "" : "s", t->device.threads, t->device.threads == 1 ? "" : "s",
+              t->world.size == 1 ? "" : ", ",
               t->world.size == 1 ? "" : weft_mesh_text(&t->comm.mesh, mesh, sizeof mesh),
               (double)weft_trainer_bytes(t).total / (1 << 30));
     for (int i = 0; i < weft_loader_domain_count(s->loader); i++) {
@@ -178,63 +182,77 @@ static weft_status request_next(session *s, uint64_t first) {
     return weft_loader_request(s->loader, s->samples, weft_trainer_batch_size(&s->trainer));
 }
 
-/* One step and what it reports. The status is agreed between the ranks. */
-static weft_status train_step(session *s, int *skipped) {
+/* What a finished step reports. The status is agreed between the ranks. */
+static weft_status report(session *s, const weft_step_result *result) {
     weft_trainer *t = &s->trainer;
-    weft_step_times times = {0};
+    double now = weft_clock();
+    weft_status st = WEFT_OK;
+    s->times.seconds = now - s->reported;
+    s->times.mfu = s->flops_per_token * (double)result->tokens / s->times.seconds / s->peak_flops;
+    s->times.mem_bytes = weft_trainer_bytes(t).total;
+    s->reported = now;
+    if (!result->finite && t->world.rank == 0)
+        weft_warn("step %lld: loss or gradient norm is not finite; the update was skipped",
+                  (long long)result->step);
+    s->skipped = result->finite ? 0 : s->skipped + 1;
+    if (t->world.rank == 0) st = weft_metrics_write(&s->metrics, result->step, result, &s->times);
+    WEFT_TRY(weft_world_agree(st));
+    if (s->skipped >= MAX_SKIPPED_IN_A_ROW) {
+        weft_log_replicated(true);
+        WEFT_FAIL(
+            WEFT_EINPUT,
+            "%d steps in a row were not finite; lower optim.lr, or look at the data; nothing was saved since",
+            s->skipped);
+    }
+    return WEFT_OK;
+}
+
+/* One step; on a GPU what is reported is the one before. The status is agreed between the ranks. */
+static weft_status train_step(session *s) {
+    weft_trainer *t = &s->trainer;
     weft_step_result result;
     weft_batch batch;
-    double begin = weft_clock();
     long long number = (long long)t->step + 1;
     weft_ledger_activity(s->ledger, "step %lld: reading the batch", number);
-    weft_status st = weft_loader_take(s->loader, &batch, &times.data_seconds);
+    weft_status st = weft_loader_take(s->loader, &batch, &s->times.data_seconds);
     /* The next batch is decoded while this one is computed. */
     if (st == WEFT_OK && t->step + 1 < s->config.train.steps)
         st = request_next(s, t->samples + (uint64_t)s->config.train.global_batch);
     WEFT_TRY(weft_world_agree(st));
     weft_ledger_activity(s->ledger, "step %lld: computing", number);
-    weft_trainer_step(t, &batch, &result);
+    bool finished = weft_trainer_step(t, &batch, &result);
     weft_ledger_activity(s->ledger, "step %lld: done", number);
-    times.seconds = weft_clock() - begin;
-    times.mfu = s->flops_per_token * (double)result.tokens / times.seconds / s->peak_flops;
-    times.mem_bytes = weft_trainer_bytes(t).total;
-    if (!result.finite && t->world.rank == 0)
-        weft_warn("step %lld: loss or gradient norm is not finite; the update was skipped",
-                  (long long)t->step);
-    *skipped = result.finite ? 0 : *skipped + 1;
-    if (t->world.rank == 0) st = weft_metrics_write(&s->metrics, t->step, &result, &times);
-    WEFT_TRY(weft_world_agree(st));
-    if (*skipped >= MAX_SKIPPED_IN_A_ROW) {
-        weft_log_replicated(true);
-        WEFT_FAIL(
-            WEFT_EINPUT,
-            "%d steps in a row were not finite; lower optim.lr, or look at the data; nothing was saved since",
-            *skipped);
-    }
-    return WEFT_OK;
+    return finished ? report(s, &result) : WEFT_OK;
+}
+
+static weft_status finish_steps(session *s) {
+    weft_step_result result;
+    return weft_trainer_finish(&s->trainer, &result) ? report(s, &result) : WEFT_OK;
 }
 
 static weft_status loop(session *s) {
     weft_trainer *t = &s->trainer;
     const weft_config *c = &s->config;
-    int skipped = 0;
     int64_t saved = *s->resume_from ? t->step : -1;
     weft_status st = t->step < c->train.steps ? weft_world_agree(request_next(s, t->samples)) : WEFT_OK;
     if (st != WEFT_OK) return st;
     if (t->step >= c->train.steps)
         weft_info("train.steps=%lld are done; give more to go on", (long long)c->train.steps);
+    s->reported = weft_clock();
     while (t->step < c->train.steps) {
-        WEFT_TRY(train_step(s, &skipped));
+        WEFT_TRY(train_step(s));
         const char *signal = weft_signals_pending();
         bool stop = weft_world_any(signal != NULL);
         bool due = c->checkpoint.every > 0 && t->step % c->checkpoint.every == 0;
         if (stop || due || t->step == c->train.steps) {
+            WEFT_TRY(finish_steps(s));
             weft_ledger_activity(s->ledger, "step %lld: saving a checkpoint", (long long)t->step);
             st = weft_trainer_save(t, s->loader, c->run);
             /* A save that failed leaves the earlier ones; training goes on unless this was the last chance.
              */
             if (st != WEFT_OK && (stop || t->step == c->train.steps)) return st;
             if (st == WEFT_OK) saved = t->step;
+            s->reported = weft_clock();
         }
         if (stop && t->step < c->train.steps) {
             weft_info("%s: step %lld is saved; run the same command to go on",
@@ -266,7 +284,7 @@ weft_status weft_cmd_train(const weft_world *w, int argc, char **argv) {
     if (*s->resume_from)
         st = weft_trainer_load(&s->trainer, s->loader, s->resume_from);
     else
-        weft_trainer_init(&s->trainer);
+        st = weft_trainer_init(&s->trainer);
     WEFT_GOTO(st, done, weft_world_agree(st));
     weft_signals_install();
     s->peak_flops = weft_machine_gemm_flops(&s->trainer.device);

@@ -1,23 +1,45 @@
 #include "train/machine.h"
+#include "ops.h"
 #include "parallel/world.h"
 #include "train/clock.h"
 
-double weft_machine_gemm_flops(weft_device *d) {
-    enum { M = 1024, N = 512, K = 512, RUNS = 20 };
-    const size_t bytes = (size_t)(M * K + N * K + M * N) * sizeof(weft_real);
-    double best = 0;
+enum { LEAST = 512, MOST = 4096, RUNS = 20 };
+#define LONG_ENOUGH 0.005 /* seconds */
+
+/* Matrices of n x n/2 x n/2, as often as asked; seconds. */
+static double time_product(weft_device *d, void *memory, int64_t n, int runs) {
+    int64_t k = n / 2;
+    char *x = memory, *w = x + (size_t)(n * k) * weft_dtype_size(d->act_dtype),
+         *y = w + (size_t)(k * k) * weft_dtype_size(d->act_dtype);
+    weft_device_finish(d);
+    double begin = weft_clock();
+    for (int i = 0; i < runs; i++) d->ops->linear_fwd(d, y, k, x, k, w, NULL, n, k, k, false);
+    weft_device_finish(d);
+    return weft_clock() - begin;
+}
+
+/* The best of a few; on a device that is fast, of larger matrices and several at a time. */
+static double measure(weft_device *d) {
     weft_arena scratch = {0};
-    if (weft_arena_init(&scratch, "calibration", bytes) == WEFT_OK) {
-        weft_real *x = weft_arena_push(&scratch, 0), *wt = x + M * K, *y = wt + N * K;
-        for (int i = 0; i < M * K + N * K; i++) x[i] = (weft_real)(1 + i % 7);
-        for (int run = 0; run < RUNS; run++) {
-            double begin = weft_clock();
-            d->ops->linear_fwd(d, y, N, x, K, wt, NULL, M, N, K, false);
-            double rate = 2.0 * M * N * K / (weft_clock() - begin);
-            if (rate > best) best = rate;
-        }
-        weft_arena_destroy(&scratch);
+    double best = 0;
+    int64_t n = weft_device_on_host(d) ? 2 * LEAST : LEAST, most = weft_device_on_host(d) ? n : MOST;
+    if (weft_device_arena(d, &scratch, "calibration", (size_t)(5 * most * most / 4) * sizeof(weft_real)) !=
+        WEFT_OK)
+        return 0;
+    d->ops->zero(d, scratch.base, scratch.capacity);
+    int runs = 1;
+    while (time_product(d, scratch.base, n, 1) < LONG_ENOUGH && n < most) n *= 2;
+    while (!weft_device_on_host(d) && time_product(d, scratch.base, n, runs) < LONG_ENOUGH) runs *= 2;
+    for (int i = 0; i < RUNS; i++) {
+        double rate = 2.0 * (double)(n * (n / 2) * (n / 2)) * runs / time_product(d, scratch.base, n, runs);
+        if (rate > best) best = rate;
+        if (runs == 1 && !weft_device_on_host(d)) break;
     }
-    int64_t all = weft_world_sum_i64((int64_t)best);
+    weft_device_arena_free(d, &scratch);
+    return best;
+}
+
+double weft_machine_gemm_flops(weft_device *d) {
+    int64_t all = weft_world_sum_i64((int64_t)measure(d));
     return all > 0 ? (double)all : 1;
 }

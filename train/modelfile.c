@@ -18,7 +18,8 @@ static bool exists(const char *dir, const char *name) {
 
 /* Parameters in an arena of their own. */
 static weft_status make_model(weft_modelfile *f, const weft_world *w) {
-    WEFT_TRY(weft_model_build(&f->model, &f->config.model, WEFT_RECOMPUTE_NONE, "", 0, NULL));
+    WEFT_TRY(
+        weft_model_build(&f->model, &f->config.model, WEFT_RECOMPUTE_NONE, "", 0, WEFT_REAL_DTYPE, NULL));
     WEFT_TRY(weft_device_open_cpu(&f->device));
     f->device.threads = weft_world_threads(w);
     size_t bytes = (size_t)f->model.table.flat * sizeof(weft_real);

@@ -43,6 +43,7 @@ typedef struct weft_parity_record {
     int64_t rows, width;  /* of a tensor of one microbatch */
     weft_real *data;      /* [tensors][micro][rows][width] */
     int64_t seen;         /* tensors so far, of all microbatches */
+    weft_device *device;  /* where they are when they are seen */
     int64_t spoiled;      /* forward tensor that WEFT_PARITY_FAULT names, or -1 */
     const weft_model *of; /* whose tensors these are */
 } weft_parity_record;
@@ -51,8 +52,10 @@ typedef struct weft_parity_side {
     weft_trainer trainer; /* after the step */
     weft_parity_record record;
     weft_step_result result;
-    const weft_real *grads; /* before clipping; the trainer's */
-    weft_real *before;      /* parameters before the step, shards; only of one rank alone */
+    /* The host's copies of the trainer's shards. */
+    weft_real *grads;  /* before clipping */
+    weft_real *params; /* after the step */
+    weft_real *before; /* and before it; only of one rank alone */
 } weft_parity_side;
 
 /* Opens a trainer and does the step. Collective, and the status is agreed; with w->size == 1 it concerns

@@ -220,7 +220,7 @@ static weft_status compare_param(const both *b, int64_t i, bool update) {
     const weft_trainer *t = &b->mesh->trainer;
     const weft_params *table = &t->model.table;
     const weft_param *row = &table->rows[i];
-    const weft_real *shards = update ? t->params : b->mesh->grads;
+    const weft_real *shards = update ? b->mesh->params : b->mesh->grads;
     weft_parity_tensor *out =
         add(b->report, update ? WEFT_PARITY_UPDATE : WEFT_PARITY_GRADIENT, row->name, row->ndim, row->shape);
     out->layer = row->expert >= 0 ? row->layer : -1;
@@ -231,7 +231,7 @@ static weft_status compare_param(const both *b, int64_t i, bool update) {
         WEFT_CHECK(weft_params_piece(&one->trainer.model.table, &one->trainer.model.table.rows[i], &whole) &&
                        whole.count == row->numel,
                    "parity: one rank does not hold all of %s", row->name);
-        c.want = (update ? one->trainer.params : one->grads) + whole.at;
+        c.want = (update ? one->params : one->grads) + whole.at;
         if (update) {
             c.before = one->before + whole.at;
             c.grads = one->grads + whole.at;

@@ -51,9 +51,13 @@ static void see(void *of, const char *name, const weft_act *x, int64_t rows, int
                    strcmp(name, weft_parity_name(r->of, tensor)) == 0,
                "parity: %s came as tensor %lld of microbatch %lld", name, (long long)tensor,
                (long long)micro);
-    memcpy(r->data + (tensor * r->micro + micro) * n, x, (size_t)n * sizeof *r->data);
+    weft_real *seen = r->data + (tensor * r->micro + micro) * n;
+    weft_status st = weft_device_read(r->device, seen, x, (size_t)n * sizeof *r->data);
     /* A watch must not change what it sees; a fault made on purpose must. */
-    if (tensor == r->spoiled) *(weft_real *)(uintptr_t)x *= (weft_real)1.5;
+    weft_real spoiled = seen[0] * (weft_real)1.5;
+    if (st == WEFT_OK && tensor == r->spoiled)
+        st = weft_device_write(r->device, (weft_real *)(uintptr_t)x, &spoiled, sizeof spoiled);
+    WEFT_CHECK(st == WEFT_OK, "parity: %s could not be read", name);
 }
 
 /* WEFT_PARITY_FAULT; checked on every rank, so that all of them refuse a wrong one. */
@@ -83,18 +87,21 @@ static weft_status prepare(weft_parity_side *s, const weft_world *w) {
     size_t params = (size_t)t->model.table.shards * sizeof *s->before;
     bool alone = w->size == 1;
     *r = record_of(t);
-    WEFT_CHECK(t->device.act_dtype == WEFT_REAL_DTYPE, "parity: activations of %s",
-               weft_dtype_name(t->device.act_dtype));
+    r->device = &t->device;
+    if (t->device.act_dtype != WEFT_REAL_DTYPE)
+        WEFT_FAIL(WEFT_EINPUT,
+                  "precision=bf16: layouts are compared in fp32, where they agree to rounding; add "
+                  "precision=fp32");
     if (!alone) WEFT_TRY(read_fault(r, w));
     r->data = malloc(record_bytes(r));
+    s->grads = malloc(params), s->params = malloc(params);
     if (alone) s->before = malloc(params);
-    if (!r->data || (alone && !s->before))
+    if (!r->data || !s->grads || !s->params || (alone && !s->before))
         WEFT_FAIL(WEFT_ENOMEM,
                   "no memory to record %.2f GiB of activations; make the model or the batch smaller",
                   (double)record_bytes(r) / (1 << 30));
-    weft_trainer_init(t);
-    if (alone) memcpy(s->before, t->params, params);
-    return WEFT_OK;
+    WEFT_TRY(weft_trainer_init(t));
+    return alone ? weft_device_read(&t->device, s->before, t->params, params) : WEFT_OK;
 }
 
 /* The batch of step 0. It lies in the loader. */
@@ -110,15 +117,19 @@ static weft_status take_batch(const weft_trainer *t, weft_loader **loader, weft_
     return st;
 }
 
-static void step(weft_parity_side *s, const weft_batch *batch) {
+static weft_status step(weft_parity_side *s, const weft_batch *batch) {
     weft_trainer *t = &s->trainer;
+    size_t bytes = (size_t)t->model.table.shards * sizeof *s->grads;
     t->model.watch = (weft_watch){see, &s->record};
-    s->grads = weft_trainer_gradients(t, batch, &s->result);
+    const weft_real *grads = weft_trainer_gradients(t, batch);
     t->model.watch = (weft_watch){0};
-    weft_trainer_update(t, s->grads, &s->result);
+    WEFT_TRY(weft_device_read(&t->device, s->grads, grads, bytes));
+    weft_trainer_update(t, grads);
+    weft_trainer_finish(t, &s->result);
     WEFT_CHECK(s->record.seen == s->record.tensors * s->record.micro,
                "parity: %lld tensors were seen, not %lld", (long long)s->record.seen,
                (long long)(s->record.tensors * s->record.micro));
+    return weft_device_read(&t->device, s->params, t->params, bytes);
 }
 
 weft_status weft_parity_run(weft_parity_side *s, const weft_config *c, const weft_world *w) {
@@ -130,10 +141,11 @@ weft_status weft_parity_run(weft_parity_side *s, const weft_config *c, const wef
     weft_status st = prepare(s, w);
     if (st == WEFT_OK) st = take_batch(&s->trainer, &loader, &batch);
     if (!alone) st = weft_world_agree(st);
-    if (st == WEFT_OK)
-        step(s, &batch);
-    else
-        weft_parity_close(s);
+    if (st == WEFT_OK) {
+        st = step(s, &batch);
+        if (!alone) st = weft_world_agree(st);
+    }
+    if (st != WEFT_OK) weft_parity_close(s);
     weft_loader_close(loader);
     return st;
 }
@@ -141,6 +153,8 @@ weft_status weft_parity_run(weft_parity_side *s, const weft_config *c, const wef
 void weft_parity_close(weft_parity_side *s) {
     if (s->trainer.config) weft_trainer_close(&s->trainer);
     free(s->record.data);
+    free(s->grads);
+    free(s->params);
     free(s->before);
     *s = (weft_parity_side){0};
 }
@@ -150,7 +164,7 @@ weft_status weft_parity_bytes(const weft_config *c, const weft_world *w, size_t 
     WEFT_TRY(weft_trainer_open(&t, c, w, true));
     weft_parity_record r = record_of(&t);
     weft_trainer_memory m = weft_trainer_bytes(&t);
-    *bytes = m.total + record_bytes(&r) + (w->size == 1 ? m.parameters : 0);
+    *bytes = m.total + record_bytes(&r) + (w->size == 1 ? 3 : 2) * m.parameters;
     weft_trainer_close(&t);
     return WEFT_OK;
 }

@@ -4,7 +4,6 @@
 #include "runtime/log.h"
 #include "train/schedule.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -16,26 +15,24 @@ static void lay_out(weft_trainer *t, weft_arena *a) {
     t->params = weft_arena_push(a, shards);
     t->adam_m = weft_arena_push(a, shards);
     t->adam_v = weft_arena_push(a, shards);
+    t->params_act = NULL;
+    if (t->device.act_dtype != WEFT_REAL_DTYPE)
+        t->params_act =
+            weft_arena_push(a, (size_t)t->model.table.shards * weft_dtype_size(t->device.act_dtype));
     for (int i = 0; i < t->grads_count; i++) t->grads[i] = weft_arena_push(a, shards);
-    weft_store_place(t->store, a, t->params);
+    weft_store_place(t->store, a, t->params, t->params_act);
     t->losses_local = weft_arena_push(a, local);
     t->losses_all = weft_arena_push(a, local * (size_t)t->comm.mesh.ranks);
-    t->losses = weft_arena_push(a, (size_t)t->micro_total * sizeof(weft_loss));
-    if (t->comm.mesh.size[WEFT_AXIS_CP] > 1) {
-        size_t part = (size_t)(t->config->train.micro_batch * t->config->train.seq_len /
-                               t->comm.mesh.size[WEFT_AXIS_CP]) *
-                      sizeof(int32_t);
-        t->tokens_local = weft_arena_push(a, part);
-        t->targets_local = weft_arena_push(a, part);
-        t->doc_start_local = weft_arena_push(a, part);
-        t->doc_chunk_local = weft_arena_push(a, part);
-    }
+    t->squares = weft_arena_push(a, sizeof *t->squares);
+    t->clip = weft_arena_push(a, sizeof *t->clip);
+    weft_trainer_place_batch(t, a);
 }
 
 weft_trainer_memory weft_trainer_bytes(const weft_trainer *t) {
     size_t shards = (size_t)t->model.table.shards * sizeof(weft_real);
     weft_store_bytes store = weft_store_memory(t->store);
-    weft_trainer_memory m = {.parameters = shards,
+    size_t working = t->params_act ? (size_t)t->model.table.shards * weft_dtype_size(t->device.act_dtype) : 0;
+    weft_trainer_memory m = {.parameters = shards + working,
                              .optimizer = 2 * shards,
                              .gradients = (size_t)t->grads_count * shards,
                              .gathered = store.weights + store.gradients,
@@ -54,7 +51,8 @@ static weft_objective objective(const weft_trainer *t, int64_t targets) {
                             .loss_chunk = t->config->train.loss_chunk};
 }
 
-static double squared_norm(weft_trainer *t, const weft_real *grads);
+static void find_norm(weft_trainer *t, const weft_real *grads);
+static void gather_losses(weft_trainer *t);
 
 /* A whole step on the dry device: the arena's peak is the memory that a step needs, the communicator's count
  * its traffic. */
@@ -62,38 +60,63 @@ static void measure_step(weft_trainer *t) {
     weft_objective o = objective(t, 1);
     int64_t targets = 0;
     memset(t->comm.bytes, 0, sizeof t->comm.bytes);
-    weft_all_reduce_i64(&t->comm, WEFT_GROUP_WORLD, "targets", &targets, 1);
-    const weft_real *grads = weft_trainer_sum_gradients(t, NULL, &o);
-    weft_all_gather(&t->comm, WEFT_GROUP_WORLD, "losses", t->losses_all,
-                    t->micro_local * (int64_t)sizeof(weft_loss));
-    squared_norm(t, grads);
+    weft_all_reduce_i64_host(&t->comm, WEFT_GROUP_WORLD, "targets", &targets, 1);
+    const weft_real *grads = weft_trainer_sum_gradients(t, &o);
+    gather_losses(t);
+    find_norm(t, grads);
     weft_store_changed(t->store);
     memcpy(t->traffic, t->comm.bytes, sizeof t->traffic);
 }
 
-static weft_status open_model(weft_trainer *t) {
+/* What the configuration asks for and this binary and machine have. A dry one needs no GPU. */
+static weft_status open_device(weft_trainer *t, bool dry) {
+    const weft_config *c = t->config;
+    bool cuda = c->device == WEFT_DEVICE_CUDA || (c->device == WEFT_DEVICE_AUTO && weft_cuda_devices() > 0);
+    bool bf16 = c->precision == WEFT_PRECISION_BF16, bf16_sums = c->mesh.reduce == WEFT_PRECISION_BF16;
+    if (cuda)
+        return weft_device_open_cuda(&t->device, &(weft_cuda_options){.local_rank = t->world.local_rank,
+                                                                      .act = bf16 ? WEFT_BF16 : WEFT_F32,
+                                                                      .tf32 = c->tf32,
+                                                                      .dry = dry,
+                                                                      .attention = c->attention});
+    if (bf16 || bf16_sums)
+        WEFT_FAIL(WEFT_EINPUT, "%s=bf16 needs a GPU, and this run is on the CPU; use %s=fp32%s",
+                  bf16 ? "precision" : "mesh.reduce", bf16 ? "precision" : "mesh.reduce",
+                  c->device == WEFT_DEVICE_AUTO ? ", or say device=cuda for the reason why there is none"
+                                                : "");
+    WEFT_TRY(weft_device_open_cpu(&t->device));
+    t->device.threads = weft_world_threads(&t->world);
+    return WEFT_OK;
+}
+
+static weft_dtype reduce_type(const weft_config *c) {
+    return c->mesh.reduce == WEFT_PRECISION_BF16 ? WEFT_BF16 : WEFT_REAL_DTYPE;
+}
+
+static weft_status open_model(weft_trainer *t, bool dry) {
     const weft_config *c = t->config;
     weft_mesh mesh;
     WEFT_TRY(weft_mesh_make(&mesh, &c->mesh.sizes, t->world.size, t->world.rank));
     WEFT_TRY(weft_layout_check(&c->model, c->train.micro_batch, c->train.seq_len, &mesh));
-    WEFT_TRY(weft_comm_open(&t->comm, &mesh, weft_layout_kv_ranks(&c->model, &mesh), true));
+    WEFT_TRY(open_device(t, dry));
+    WEFT_TRY(weft_comm_open(&t->comm, &mesh, weft_layout_kv_ranks(&c->model, &mesh), true, &t->device));
     WEFT_TRY(weft_trainer_divide(t));
     WEFT_TRY(weft_model_build(&t->model, &c->model, c->train.recompute, c->train.recompute_layers,
-                              c->mesh.ep_passes, &t->comm));
+                              c->mesh.ep_passes, t->device.act_dtype, &t->comm));
     WEFT_TRY(weft_store_open(&t->store, &(weft_store_options){.comm = &t->comm,
                                                               .device = &t->device,
                                                               .buckets = t->model.table.buckets,
                                                               .bucket_count = t->model.table.bucket_count,
                                                               .units = t->model.units,
                                                               .reshard = c->mesh.reshard,
+                                                              .act = t->device.act_dtype,
+                                                              .reduce = reduce_type(c),
                                                               .prefetch = c->mesh.prefetch}));
-    WEFT_TRY(weft_device_open_cpu(&t->device));
-    t->device.threads = weft_world_threads(&t->world);
     return WEFT_OK;
 }
 
-static weft_status measure(weft_trainer *t) {
-    WEFT_TRY(open_model(t));
+static weft_status measure(weft_trainer *t, bool dry) {
+    WEFT_TRY(open_model(t, dry));
     WEFT_TRY(weft_device_measure(&t->device));
     WEFT_TRY(weft_arena_init_measuring(&t->state, "state"));
     lay_out(t, &t->state);
@@ -103,13 +126,13 @@ static weft_status measure(weft_trainer *t) {
 
 static weft_status allocate(weft_trainer *t) {
     size_t state = t->state.peak, act = t->device.act.peak;
-    if (t->config->device == WEFT_DEVICE_CUDA)
-        WEFT_FAIL(WEFT_EINPUT, "device=cuda: this binary has no CUDA backend; use device=cpu or auto");
     weft_arena_destroy(&t->state);
-    WEFT_TRY(weft_arena_init(&t->state, "state", state));
+    WEFT_TRY(weft_device_arena(&t->device, &t->state, "state", state));
     WEFT_TRY(weft_device_size(&t->device, act));
     lay_out(t, &t->state);
-    return WEFT_OK;
+    WEFT_TRY(weft_trainer_open_staging(t));
+    WEFT_TRY(weft_trainer_open_results(t));
+    return weft_model_counts(&t->model, &t->device);
 }
 
 /* The real communicator takes the place of the dry one. Collective. */
@@ -117,7 +140,7 @@ static weft_status connect(weft_trainer *t) {
     weft_mesh mesh = t->comm.mesh;
     int kv_ranks = t->comm.kv_ranks;
     weft_comm_close(&t->comm);
-    return weft_comm_open(&t->comm, &mesh, kv_ranks, false);
+    return weft_comm_open(&t->comm, &mesh, kv_ranks, false, &t->device);
 }
 
 /* Ranks that have read different files would train different models, or wait for each other for ever. */
@@ -134,7 +157,7 @@ weft_status weft_trainer_open(weft_trainer *t, const weft_config *c, const weft_
     bool alone = w->size == 1; /* perhaps one of many: nothing is collective then */
     *t = (weft_trainer){.config = c, .world = *w};
     if (!dry && !alone) WEFT_TRY(check_same_config(c));
-    weft_status st = measure(t);
+    weft_status st = measure(t, dry);
     if (!dry) {
         if (st == WEFT_OK) st = allocate(t);
         if (!alone) st = weft_world_agree(st);
@@ -146,22 +169,40 @@ weft_status weft_trainer_open(weft_trainer *t, const weft_config *c, const weft_
 }
 
 void weft_trainer_close(weft_trainer *t) {
-    weft_arena_destroy(&t->state);
-    weft_device_close(&t->device);
+    weft_device_finish(&t->device);
+    weft_trainer_close_results(t);
+    weft_trainer_close_staging(t);
+    weft_model_counts_free(&t->model, &t->device);
     weft_store_close(t->store);
     weft_model_free(&t->model);
     weft_comm_close(&t->comm);
+    weft_device_arena_free(&t->device, &t->state);
+    weft_device_close(&t->device);
     *t = (weft_trainer){0};
 }
 
-void weft_trainer_init(weft_trainer *t) {
+weft_status weft_trainer_init(weft_trainer *t) {
     size_t bytes = (size_t)t->model.table.shards * sizeof(weft_real);
-    weft_params_init_shards(&t->model.table, t->params, (uint64_t)t->config->seed);
-    memset(t->adam_m, 0, bytes);
-    memset(t->adam_v, 0, bytes);
-    weft_store_changed(t->store);
+    bool on_host = weft_device_on_host(&t->device);
+    weft_real *params = on_host ? t->params : malloc(bytes ? bytes : 1);
+    if (!params) WEFT_FAIL(WEFT_ENOMEM, "no memory for %zu bytes of initial weights", bytes);
+    weft_params_init_shards(&t->model.table, params, (uint64_t)t->config->seed);
+    weft_status st = weft_device_write(&t->device, t->params, params, bytes);
+    if (!on_host) free(params);
+    if (st != WEFT_OK) return st;
+    t->device.ops->zero(&t->device, t->adam_m, bytes);
+    t->device.ops->zero(&t->device, t->adam_v, bytes);
+    weft_trainer_params_changed(t);
     t->step = t->tokens = 0;
     t->samples = 0;
+    return WEFT_OK;
+}
+
+void weft_trainer_params_changed(weft_trainer *t) {
+    if (t->params_act)
+        t->device.ops->cast(&t->device, t->params_act, t->device.act_dtype, t->params, WEFT_REAL_DTYPE,
+                            t->model.table.shards);
+    weft_store_changed(t->store);
 }
 
 /* ---- the batch ---- */
@@ -208,36 +249,11 @@ weft_status weft_trainer_open_loader(const weft_trainer *t, weft_loader **out) {
     return weft_world_same(digest.hi ^ digest.lo, c->data.path);
 }
 
-/* Losses of all microbatches, in their global order whatever rank had them; of one, its ranks' parts in rank
- * order. */
-static void gather_losses(weft_trainer *t, int64_t targets, weft_step_result *out) {
-    const weft_mesh *mesh = &t->comm.mesh;
+static void gather_losses(weft_trainer *t) {
     int64_t bytes = t->micro_local * (int64_t)sizeof(weft_loss);
-    memcpy(t->losses_all + mesh->rank * t->micro_local, t->losses_local, (size_t)bytes);
+    t->device.ops->copy(&t->device, t->losses_all + t->comm.mesh.rank * t->micro_local, t->losses_local,
+                        (size_t)bytes);
     weft_all_gather(&t->comm, WEFT_GROUP_WORLD, "losses", t->losses_all, bytes);
-    memset(t->losses, 0, (size_t)t->micro_total * sizeof *t->losses);
-    for (int r = 0; r < mesh->ranks; r++) {
-        weft_mesh at = weft_mesh_of_rank(mesh, r);
-        for (int64_t i = 0; i < t->micro_local; i++) {
-            weft_loss *to =
-                &t->losses[weft_trainer_micro(t, at.index[WEFT_AXIS_DP], at.index[WEFT_AXIS_FSDP], i)];
-            const weft_loss *from = &t->losses_all[r * t->micro_local + i];
-            to->ce_sum += from->ce_sum;
-            to->aux += from->aux;
-            to->z += from->z;
-            to->act += from->act;
-        }
-    }
-    for (int64_t i = 0; i < t->micro_total; i++) {
-        out->loss += t->losses[i].ce_sum;
-        out->aux += t->losses[i].aux;
-        out->z += t->losses[i].z;
-        out->act += t->losses[i].act;
-    }
-    if (targets > 0) out->loss /= (double)targets;
-    out->aux /= (double)t->micro_total;
-    out->z /= (double)t->micro_total;
-    out->act /= (double)t->micro_total;
 }
 
 /* ---- the update ---- */
@@ -274,24 +290,25 @@ static void add_squares(weft_trainer *t, int bucket, const weft_real *grads, wef
 }
 
 /* Of all parameters once, exact: the same bits however they are cut over dp and fsdp. */
-static double squared_norm(weft_trainer *t, const weft_real *grads) {
-    weft_exact sum = {{0}, 0};
-    for (int i = 0; i < t->model.table.bucket_count; i++) add_squares(t, i, grads, &sum);
-    weft_exact_carry(&sum);
-    weft_all_reduce_i64(&t->comm, WEFT_GROUP_WORLD, "gradient norm", (int64_t *)&sum,
-                        sizeof sum / sizeof(int64_t));
-    return weft_exact_value(&sum);
+static void find_norm(weft_trainer *t, const weft_real *grads) {
+    const weft_ops *ops = t->device.ops;
+    ops->zero(&t->device, t->squares, sizeof *t->squares);
+    for (int i = 0; i < t->model.table.bucket_count; i++) add_squares(t, i, grads, t->squares);
+    ops->exact_carry(&t->device, t->squares);
+    weft_all_reduce_i64(&t->comm, WEFT_GROUP_WORLD, "gradient norm", (int64_t *)t->squares,
+                        sizeof *t->squares / sizeof(int64_t));
+    ops->clip(&t->device, t->clip, t->squares, t->config->optim.clip);
 }
 
 /* Runs of neighbouring pieces with the same weight decay are updated together. */
-static void update(weft_trainer *t, const weft_real *grads, double lr, double scale) {
+static void update(weft_trainer *t, const weft_real *grads, double lr) {
     const weft_params *p = &t->model.table;
     weft_adamw a = {.lr = (weft_real)lr,
                     .beta1 = (weft_real)t->config->optim.beta1,
                     .beta2 = (weft_real)t->config->optim.beta2,
                     .eps = (weft_real)t->config->optim.eps,
                     .step = t->step,
-                    .grad_scale = (weft_real)scale};
+                    .clip = t->clip};
     for (int64_t i = 0; i < p->count;) {
         weft_piece piece;
         int64_t j = i + 1;
@@ -305,42 +322,45 @@ static void update(weft_trainer *t, const weft_real *grads, double lr, double sc
              j++)
             end = piece.at + piece.count;
         a.weight_decay = p->rows[i].decay ? (weft_real)t->config->optim.weight_decay : 0;
-        t->device.ops->adamw(&t->device, t->params + begin, grads + begin, t->adam_m + begin,
+        weft_act *copy = t->params_act ? weft_act_at(t->params_act, t->device.act_dtype, begin) : NULL;
+        t->device.ops->adamw(&t->device, t->params + begin, copy, grads + begin, t->adam_m + begin,
                              t->adam_v + begin, end - begin, &a);
         i = j;
     }
 }
 
-weft_real *weft_trainer_gradients(weft_trainer *t, const weft_batch *batch, weft_step_result *out) {
-    *out = (weft_step_result){0};
+const weft_real *weft_trainer_gradients(weft_trainer *t, const weft_batch *batch) {
     bool tells = t->comm.group[WEFT_GROUP_TOKENS].rank == 0; /* its ranks have the same sequences */
     int64_t targets = tells ? batch->targets_counted : 0;
-    weft_all_reduce_i64(&t->comm, WEFT_GROUP_WORLD, "targets", &targets, 1);
+    weft_all_reduce_i64_host(&t->comm, WEFT_GROUP_WORLD, "targets", &targets, 1);
     weft_objective o = objective(t, targets);
-    weft_real *grads = weft_trainer_sum_gradients(t, batch, &o);
-    gather_losses(t, targets, out);
-    out->grad_norm = sqrt(squared_norm(t, grads));
-    out->finite = isfinite(out->grad_norm) && isfinite(out->loss);
+    weft_trainer_send_batch(t, batch);
+    const weft_real *grads = weft_trainer_sum_gradients(t, &o);
+    gather_losses(t);
+    find_norm(t, grads);
+    t->targets = targets;
     return grads;
 }
 
-void weft_trainer_update(weft_trainer *t, const weft_real *grads, weft_step_result *out) {
+void weft_trainer_update(weft_trainer *t, const weft_real *grads) {
+    const weft_config *c = t->config;
     t->step++;
-    t->samples += (uint64_t)t->config->train.global_batch;
-    out->tokens = t->config->train.global_batch * t->config->train.seq_len;
-    t->tokens += out->tokens;
-    out->lr = weft_schedule_lr(t->config, t->step);
-    if (out->finite) {
-        double clip = t->config->optim.clip,
-               scale = clip > 0 && out->grad_norm > clip ? clip / out->grad_norm : 1;
-        update(t, grads, out->lr, scale);
-    }
+    t->samples += (uint64_t)c->train.global_batch;
+    t->tokens += c->train.global_batch * c->train.seq_len;
+    double lr = weft_schedule_lr(c, t->step);
+    update(t, grads, lr);
     weft_store_changed(t->store);
+    weft_trainer_send_result(t, t->targets, lr);
 }
 
-void weft_trainer_step(weft_trainer *t, const weft_batch *batch, weft_step_result *out) {
+bool weft_trainer_step(weft_trainer *t, const weft_batch *batch, weft_step_result *out) {
     memset(t->comm.bytes, 0, sizeof t->comm.bytes);
     weft_ledger_step_begin(t->comm.ledger, t->step + 1);
-    weft_trainer_update(t, weft_trainer_gradients(t, batch, out), out);
+    weft_trainer_update(t, weft_trainer_gradients(t, batch));
     weft_ledger_step_end(t->comm.ledger);
+    return weft_trainer_take_result(t, weft_device_on_host(&t->device), out);
+}
+
+bool weft_trainer_finish(weft_trainer *t, weft_step_result *out) {
+    return weft_trainer_take_result(t, true, out);
 }

@@ -8,11 +8,43 @@
 #include <stdlib.h>
 #include <string.h>
 
-static weft_status list_tensors(const weft_trainer *t, bool save, weft_fragment_list *out) {
-    weft_real *const shards[WEFT_FRAGMENT_KINDS] = {t->params, t->adam_m, t->adam_v};
+/* The shards as the host sees them: copies where device memory is not its own. */
+typedef struct host_shards {
+    weft_real *of[WEFT_FRAGMENT_KINDS]; /* params, adam_m, adam_v */
+    bool copies;
+} host_shards;
+
+static weft_status take_shards(weft_trainer *t, bool read, host_shards *out) {
+    weft_real *const device[WEFT_FRAGMENT_KINDS] = {t->params, t->adam_m, t->adam_v};
+    size_t bytes = (size_t)t->model.table.shards * sizeof(weft_real);
+    *out = (host_shards){.copies = !weft_device_on_host(&t->device)};
+    for (int i = 0; i < WEFT_FRAGMENT_KINDS; i++) {
+        out->of[i] = out->copies ? calloc(1, bytes ? bytes : 1) : device[i];
+        if (!out->of[i])
+            WEFT_FAIL(WEFT_ENOMEM, "no host memory for %.2f GiB of a checkpoint", (double)bytes / (1 << 30));
+        if (read) WEFT_TRY(weft_device_read(&t->device, out->of[i], device[i], bytes));
+    }
+    return WEFT_OK;
+}
+
+static weft_status put_shards(weft_trainer *t, const host_shards *s) {
+    weft_real *const device[WEFT_FRAGMENT_KINDS] = {t->params, t->adam_m, t->adam_v};
+    size_t bytes = (size_t)t->model.table.shards * sizeof(weft_real);
+    for (int i = 0; i < WEFT_FRAGMENT_KINDS; i++)
+        WEFT_TRY(weft_device_write(&t->device, device[i], s->of[i], bytes));
+    weft_trainer_params_changed(t);
+    return WEFT_OK;
+}
+
+static void free_shards(host_shards *s) {
+    for (int i = 0; i < WEFT_FRAGMENT_KINDS && s->copies; i++) free(s->of[i]);
+}
+
+static weft_status list_tensors(const weft_trainer *t, const host_shards *s, bool save,
+                                weft_fragment_list *out) {
     const weft_group *dense = &t->comm.group[WEFT_GROUP_REPLICA],
                      *expert = &t->comm.group[WEFT_GROUP_EXPERT_REPLICA];
-    return weft_fragments_shards(out, &t->model.table, shards, (weft_replica){dense->size, dense->rank},
+    return weft_fragments_shards(out, &t->model.table, s->of, (weft_replica){dense->size, dense->rank},
                                  (weft_replica){expert->size, expert->rank}, save);
 }
 
@@ -31,11 +63,14 @@ weft_status weft_trainer_save(weft_trainer *t, const weft_loader *loader, const 
                                  .compress = c->checkpoint.compress,
                                  .tokenizer_model = *tokenizer ? tokenizer : NULL};
     weft_fragment_list list = {0};
-    weft_status st = state.config_yaml ? list_tensors(t, true, &list)
+    host_shards shards = {0};
+    weft_status st = state.config_yaml ? take_shards(t, true, &shards)
                                        : weft_fail(WEFT_ENOMEM, "no memory for the configuration's text");
+    if (st == WEFT_OK) st = list_tensors(t, &shards, true, &list);
     st = weft_world_agree(st);
     if (st == WEFT_OK) st = weft_ckpt_save(&t->world, run, &state, list.fragments, list.count, &options);
     weft_fragments_free(&list);
+    free_shards(&shards);
     weft_ckpt_state_free(&state);
     return st;
 }
@@ -123,21 +158,25 @@ static weft_status check_same_run(const weft_trainer *t, const weft_loader *load
 weft_status weft_trainer_load(weft_trainer *t, const weft_loader *loader, const char *path) {
     weft_ckpt_state state = {0};
     weft_fragment_list list = {0};
+    host_shards shards = {0};
     weft_status st = weft_ckpt_read_state(&t->world, path, &state);
     if (st != WEFT_OK) return st;
     weft_log_replicated(true);
     st = check_same_run(t, loader, &state, path);
     weft_log_replicated(false);
     WEFT_GOTO(st, done, weft_world_agree(st));
-    st = list_tensors(t, false, &list);
+    st = take_shards(t, false, &shards);
+    if (st == WEFT_OK) st = list_tensors(t, &shards, false, &list);
     WEFT_GOTO(st, done, weft_world_agree(st));
     WEFT_GOTO(st, done, weft_ckpt_load(&t->world, path, list.fragments, list.count));
-    weft_store_changed(t->store);
+    st = put_shards(t, &shards);
+    WEFT_GOTO(st, done, weft_world_agree(st));
     t->step = state.step;
     t->samples = state.samples;
     t->tokens = state.tokens;
 done:
     weft_fragments_free(&list);
+    free_shards(&shards);
     weft_ckpt_state_free(&state);
     return st;
 }

@@ -52,52 +52,11 @@ int64_t weft_trainer_micro(const weft_trainer *t, int dp, int fsdp, int64_t i) {
     return i / steps * leaves + dp * (leaves / size[WEFT_AXIS_DP]) + i % steps * size[WEFT_AXIS_FSDP] + fsdp;
 }
 
-/* This rank's part of `from` [B, T]: its zig-zag chunks, slot after slot. `local` counts positions from the
- * chunk's start. */
-static void take_chunks(const weft_trainer *t, int32_t *to, const int32_t *from, bool local) {
-    const weft_mesh *mesh = &t->comm.mesh;
-    int64_t B = t->config->train.micro_batch, T = t->config->train.seq_len;
-    int cp = mesh->size[WEFT_AXIS_CP];
-    int64_t L = T / (2 * cp);
-    for (int64_t b = 0; b < B; b++)
-        for (int slot = 0; slot < 2; slot++) {
-            int64_t start = weft_chunk_of(cp, mesh->index[WEFT_AXIS_CP], slot) * L;
-            for (int64_t i = 0; i < L; i++) *to++ = from[b * T + start + i] - (int32_t)(local ? start : 0);
-        }
-}
-
-static weft_microbatch microbatch(weft_trainer *t, const weft_batch *batch, int64_t i) {
-    int64_t B = t->config->train.micro_batch, T = t->config->train.seq_len, at = i * B * T;
-    bool mask = t->config->data.document_mask;
-    int cp = t->comm.mesh.size[WEFT_AXIS_CP];
-    weft_microbatch mb = {.B = B, .T = T / cp};
-    if (t->device.dry) return mb;
-    mb.tokens = batch->tokens + at;
-    mb.targets = batch->targets + at;
-    mb.doc_start = mask ? batch->doc_start + at : NULL;
-    if (cp > 1) {
-        take_chunks(t, t->tokens_local, mb.tokens, false);
-        take_chunks(t, t->targets_local, mb.targets, false);
-        if (mask) {
-            take_chunks(t, t->doc_start_local, mb.doc_start, false);
-            take_chunks(t, t->doc_chunk_local, mb.doc_start, true);
-        }
-        mb.tokens = t->tokens_local;
-        mb.targets = t->targets_local;
-        mb.doc_start = mask ? t->doc_start_local : NULL;
-        mb.doc_local = mask ? t->doc_chunk_local : NULL;
-    }
-    return mb;
-}
-
-static void one_pass(weft_trainer *t, const weft_batch *batch, int64_t i, const weft_objective *o,
-                     weft_real *grads, bool accumulate) {
-    weft_loss loss;
-    weft_microbatch mb = microbatch(t, batch, i);
+static void one_pass(weft_trainer *t, int64_t i, const weft_objective *o, weft_real *grads, bool accumulate) {
+    weft_microbatch mb = weft_trainer_microbatch(t, i);
     weft_store_pass_begin(t->store, grads, accumulate);
-    weft_model_train(&t->model, &t->device, t->store, &mb, o, &loss);
+    weft_model_train(&t->model, &t->device, t->store, &mb, o, &t->losses_local[i]);
     weft_store_pass_end(t->store);
-    if (!t->device.dry) t->losses_local[i] = loss;
 }
 
 /* Buffers that hold nothing. */
@@ -108,19 +67,18 @@ typedef struct pool {
 
 /* Sum over this rank's microbatches of block `b`: a binary counter, whose digits are sums of 2^level
  * neighbours. */
-static weft_real *sum_block(weft_trainer *t, const weft_batch *batch, int64_t b, const weft_objective *o,
-                            pool *p) {
+static weft_real *sum_block(weft_trainer *t, int64_t b, const weft_objective *o, pool *p) {
     const weft_ops *ops = t->device.ops;
     weft_real *held[WEFT_MAX_GRADIENTS] = {NULL}, *sum = NULL;
     int64_t steps = t->micro_local / t->blocks, n = t->model.table.shards;
     if (t->config->train.deterministic == WEFT_DET_RUN) {
         sum = p->spare[--p->count];
-        for (int64_t i = 0; i < steps; i++) one_pass(t, batch, i, o, sum, i > 0);
+        for (int64_t i = 0; i < steps; i++) one_pass(t, i, o, sum, i > 0);
         return sum;
     }
     for (int64_t i = 0; i < steps; i++) {
         weft_real *leaf = p->spare[--p->count];
-        one_pass(t, batch, b * steps + i, o, leaf, false);
+        one_pass(t, b * steps + i, o, leaf, false);
         int level = 0;
         for (; held[level]; level++) {
             ops->add_real(&t->device, held[level], leaf, n);
@@ -145,18 +103,18 @@ static void sum_replicas(weft_trainer *t, weft_real *grads) {
     const weft_params *p = &t->model.table;
     for (int i = 0; i < p->bucket_count; i++) {
         const weft_bucket *b = &p->buckets[i];
-        weft_all_reduce(&t->comm, weft_bucket_replicas(b), b->name, grads + b->shard_at, b->shard.count,
-                        &t->device.act);
+        weft_all_reduce(&t->comm, weft_bucket_replicas(b), b->name, WEFT_REAL_DTYPE, grads + b->shard_at,
+                        b->shard.count, &t->device.act);
     }
 }
 
-weft_real *weft_trainer_sum_gradients(weft_trainer *t, const weft_batch *batch, const weft_objective *o) {
+weft_real *weft_trainer_sum_gradients(weft_trainer *t, const weft_objective *o) {
     const weft_params *p = &t->model.table;
     weft_real *total = NULL;
     pool spare = {.count = t->grads_count};
     for (int i = 0; i < t->grads_count; i++) spare.spare[i] = t->grads[i];
     for (int64_t b = 0; b < t->blocks; b++) {
-        weft_real *sum = sum_block(t, batch, b, o, &spare);
+        weft_real *sum = sum_block(t, b, o, &spare);
         sum_replicas(t, sum);
         if (total) {
             t->device.ops->add_real(&t->device, total, sum, p->shards);
@@ -167,7 +125,7 @@ weft_real *weft_trainer_sum_gradients(weft_trainer *t, const weft_batch *batch, 
     }
     /* The first bucket is of what tp ranks hold alike: each has a part of its gradient. */
     const weft_bucket *shared = &p->buckets[0];
-    weft_all_reduce(&t->comm, WEFT_GROUP_TP, shared->name, total + shared->shard_at, shared->shard.count,
-                    &t->device.act);
+    weft_all_reduce(&t->comm, WEFT_GROUP_TP, shared->name, WEFT_REAL_DTYPE, total + shared->shard_at,
+                    shared->shard.count, &t->device.act);
     return total;
 }

@@ -6,6 +6,7 @@
 #include <zstd.h>
 
 #include "parallel/world.h"
+#include "runtime/device.h"
 
 void weft_version_print(void) {
     unsigned major = 0, minor = 0, release = 0;
@@ -22,5 +23,5 @@ void weft_version_print(void) {
     printf("  MPI       %s\n", weft_world_library());
     printf("  HDF5      %u.%u.%u\n", major, minor, release);
     printf("  zstd      %s\n", ZSTD_versionString());
-    printf("  CUDA      not built in\n");
+    printf("  CUDA      %s\n", *weft_cuda_version() ? weft_cuda_version() : "not built in");
 }

@@ -14,12 +14,13 @@ V_INLINE vreal v_sqrt(vreal x) {
     return x;
 }
 
-void CPU_OP(adamw)(weft_device *d, weft_real *p, const weft_real *g, weft_real *m, weft_real *v, int64_t n,
-                   const weft_adamw *a) {
-    if (d->dry) return;
+void CPU_OP(adamw)(weft_device *d, weft_real *p, weft_act *p_act, const weft_real *g, weft_real *m,
+                   weft_real *v, int64_t n, const weft_adamw *a) {
+    if (d->dry || !a->clip->finite) return;
+    WEFT_CHECK(!p_act, "activations are weft_real on the CPU: parameters need no second copy");
     /* In double, once: at step 1 and beta2 = 0.999 float would be off in the fifth digit. */
     double t = (double)a->step, b1 = a->beta1, b2 = a->beta2;
-    vreal scale = v_set1(a->grad_scale), beta1 = v_set1(a->beta1), beta2 = v_set1(a->beta2);
+    vreal scale = v_set1(a->clip->scale), beta1 = v_set1(a->beta1), beta2 = v_set1(a->beta2);
     vreal rest1 = v_set1((weft_real)(1 - b1)), rest2 = v_set1((weft_real)(1 - b2));
     vreal fix1 = v_set1((weft_real)(1 / (1 - pow(b1, t)))), fix2 = v_set1((weft_real)(1 / (1 - pow(b2, t))));
     vreal eps = v_set1(a->eps), lr = v_set1(a->lr), decay = v_set1(a->weight_decay);

@@ -12,52 +12,12 @@
 #define CPU_SYM2(a, b) CPU_SYM3(a, b)
 #define CPU_SYM(name) CPU_SYM2(name, WEFT_ISA)
 
-/* One line per operation of ops.h; table.c fills the table from the same list. */
-#define CPU_OPS(X)                                                                                           \
-    X(linear_fwd)                                                                                            \
-    X(linear_dgrad)                                                                                          \
-    X(linear_wgrad)                                                                                          \
-    X(grouped_fwd)                                                                                           \
-    X(grouped_dgrad)                                                                                         \
-    X(grouped_wgrad)                                                                                         \
-    X(embedding_fwd)                                                                                         \
-    X(embedding_bwd)                                                                                         \
-    X(rmsnorm_fwd)                                                                                           \
-    X(rmsnorm_bwd)                                                                                           \
-    X(conv_fwd)                                                                                              \
-    X(conv_bwd)                                                                                              \
-    X(scan_fwd)                                                                                              \
-    X(scan_bwd)                                                                                              \
-    X(scan_bwd_state)                                                                                        \
-    X(scan_carry)                                                                                            \
-    X(attention_fwd)                                                                                         \
-    X(attention_bwd)                                                                                         \
-    X(rope)                                                                                                  \
-    X(swiglu_fwd)                                                                                            \
-    X(swiglu_bwd)                                                                                            \
-    X(swiglu_weighted_bwd)                                                                                   \
-    X(router_fwd)                                                                                            \
-    X(router_bwd)                                                                                            \
-    X(router_stats)                                                                                          \
-    X(moe_balance)                                                                                           \
-    X(moe_sort)                                                                                              \
-    X(moe_regroup)                                                                                           \
-    X(gather_rows)                                                                                           \
-    X(gather_rows_bwd)                                                                                       \
-    X(permute_real)                                                                                          \
-    X(moe_combine)                                                                                           \
-    X(moe_combine_bwd)                                                                                       \
-    X(cross_entropy)                                                                                         \
-    X(cross_entropy_partial)                                                                                 \
-    X(cross_entropy_merge)                                                                                   \
-    X(add) X(axpy) X(zero) X(copy) X(copy_rows) X(sumsq) X(sumsq_act) X(add_real) X(adamw)
-
 /* cpu_linear_fwd -> cpu_linear_fwd_native, and so on: sources define plain `CPU_OP(linear_fwd)(...)`. */
 #define CPU_OP(name) CPU_SYM(cpu_##name)
 
 /* The types of the functions are those of the table. */
 #define CPU_DECLARE(name) __typeof__(*((weft_ops *)0)->name) CPU_OP(name);
-CPU_OPS(CPU_DECLARE)
+WEFT_OPS_LIST(CPU_DECLARE)
 #undef CPU_DECLARE
 
 /* A slice [*begin, *end) of n items for thread `who` of `of`, cut at multiples of `grain`. */

@@ -2,6 +2,7 @@
 #include "ops.h"
 #include "runtime/log.h"
 
+#include <math.h>
 #include <omp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -43,4 +44,11 @@ weft_status weft_device_open_cpu(weft_device *d) {
     *d = (weft_device){
         .name = "cpu", .ops = chosen->ops, .act_dtype = WEFT_REAL_DTYPE, .threads = omp_get_max_threads()};
     return WEFT_OK;
+}
+
+weft_clip weft_clip_of(double squared_norm, double max_norm) {
+    double norm = sqrt(squared_norm);
+    return (weft_clip){.norm = norm,
+                       .scale = (weft_real)(max_norm > 0 && norm > max_norm ? max_norm / norm : 1),
+                       .finite = isfinite(norm)};
 }

@@ -118,9 +118,71 @@ void CPU_OP(sumsq)(weft_device *d, weft_exact *sum, const weft_real *x, int64_t 
     }
 }
 
-void CPU_OP(sumsq_act)(weft_device *d, double *out, const weft_act *x, int64_t n) {
+void CPU_OP(exact_carry)(weft_device *d, weft_exact *sum) {
+    if (!d->dry) weft_exact_carry(sum);
+}
+
+void CPU_OP(clip)(weft_device *d, weft_clip *out, const weft_exact *sum, double max_norm) {
+    if (!d->dry) *out = weft_clip_of(weft_exact_value(sum), max_norm);
+}
+
+void CPU_OP(sumsq_act)(weft_device *d, double *out, const weft_act *x, int64_t n, double scale,
+                       bool accumulate) {
     if (d->dry) return;
     weft_exact sum = {{0}, 0};
     CPU_OP(sumsq)(d, &sum, x, n); /* weft_act is weft_real here */
-    *out = weft_exact_value(&sum);
+    *out = (accumulate ? *out : 0) + scale * weft_exact_value(&sum);
+}
+
+void CPU_OP(sum_real)(weft_device *d, double *out, const weft_real *x, int64_t n, double scale,
+                      bool accumulate) {
+    if (d->dry) return;
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) sum += (double)x[i];
+    *out = (accumulate ? *out : 0) + scale * sum;
+}
+
+/* Pieces of the cache's size, level by level: every part is read once from memory. */
+#define SUM_PIECE 2048
+
+/* parts first .. first + count of one piece, into `into`; larger trees are split at a power of two, as the
+ * order of the levels has it. */
+static void sum_tree(weft_real *into, const weft_real *parts, int64_t stride, int64_t count, int64_t n) {
+    if (count == 1) {
+        memcpy(into, parts, (size_t)n * sizeof *into);
+        return;
+    }
+    weft_real right[SUM_PIECE];
+    int64_t half = 1;
+    while (2 * half < count) half *= 2;
+    sum_tree(into, parts, stride, half, n);
+    if (count - half == 1) {
+        const weft_real *last = parts + half * stride;
+        for (int64_t i = 0; i < n; i++) into[i] += last[i];
+        return;
+    }
+    sum_tree(right, parts + half * stride, stride, count - half, n);
+    for (int64_t i = 0; i < n; i++) into[i] += right[i];
+}
+
+void CPU_OP(tree_sum)(weft_device *d, void *out_, weft_dtype out_type, const void *parts_, weft_dtype type,
+                      int64_t stride, int64_t count, int64_t n, bool accumulate) {
+    WEFT_CHECK(out_type == WEFT_REAL_DTYPE && type == WEFT_REAL_DTYPE, "a sum of %s into %s",
+               weft_dtype_name(type), weft_dtype_name(out_type));
+    if (d->dry) return;
+    weft_real *out = out_;
+    const weft_real *parts = parts_;
+#pragma omp parallel for schedule(static) num_threads(cpu_team(d, n *count))
+    for (int64_t at = 0; at < n; at += SUM_PIECE) {
+        weft_real sum[SUM_PIECE];
+        int64_t m = n - at < SUM_PIECE ? n - at : SUM_PIECE;
+        sum_tree(sum, parts + at, stride, count, m);
+        for (int64_t i = 0; i < m; i++) out[at + i] = accumulate ? out[at + i] + sum[i] : sum[i];
+    }
+}
+
+void CPU_OP(cast)(weft_device *d, void *y, weft_dtype to, const void *x, weft_dtype from, int64_t n) {
+    WEFT_CHECK(to == WEFT_REAL_DTYPE && from == WEFT_REAL_DTYPE, "a cast from %s to %s",
+               weft_dtype_name(from), weft_dtype_name(to));
+    CPU_OP(copy)(d, y, x, (size_t)n * sizeof(weft_real));
 }

@@ -54,6 +54,11 @@ void CPU_OP(linear_fwd)(weft_device *d, weft_act *y_, int64_t ldy, const weft_ac
     weft_arena_release(&d->act, mark);
 }
 
+void CPU_OP(linear_fwd_real)(weft_device *d, weft_real *y, int64_t ldy, const weft_act *x, int64_t ldx,
+                             const weft_act *w, int64_t m, int64_t n, int64_t k) {
+    CPU_OP(linear_fwd)(d, y, ldy, x, ldx, w, NULL, m, n, k, false);
+}
+
 void CPU_OP(linear_dgrad)(weft_device *d, weft_act *dx_, int64_t lddx, const weft_act *dy_, int64_t lddy,
                           const weft_act *w_, int64_t m, int64_t n, int64_t k, bool accumulate) {
     if (d->dry) return;

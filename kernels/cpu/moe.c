@@ -51,24 +51,29 @@ void CPU_OP(moe_sort)(weft_device *d, int64_t *offsets, int32_t *slot_of, int32_
 
 /* offsets[x] first counts on from the first place of expert x, and so ends at that of x + 1. */
 void CPU_OP(moe_regroup)(weft_device *d, int64_t *offsets, int32_t *row_of, int32_t *place_of,
-                         const int64_t *counts, int64_t sources, int64_t X) {
+                         const int64_t *all, int64_t sources, int64_t X, int64_t first, int64_t count,
+                         int64_t n) {
+    (void)n;
     if (d->dry) return;
-    int64_t first = 0, row = 0;
-    for (int64_t x = 0; x < X; x++) {
-        offsets[x] = first;
-        for (int64_t s = 0; s < sources; s++) first += counts[s * X + x];
+    int64_t place = 0, row = 0;
+    for (int64_t x = 0; x < count; x++) {
+        offsets[x] = place;
+        for (int64_t s = 0; s < sources; s++) {
+            const int64_t *from = all + s * (X + 1) + first + x;
+            place += from[1] - from[0];
+        }
     }
     for (int64_t s = 0; s < sources; s++)
-        for (int64_t x = 0; x < X; x++) {
-            const int64_t place = offsets[x], count = counts[s * X + x];
-            for (int64_t i = 0; i < count; i++) {
-                row_of[place + i] = (int32_t)(row + i);
-                place_of[row + i] = (int32_t)(place + i);
+        for (int64_t x = 0; x < count; x++) {
+            const int64_t *from = all + s * (X + 1) + first + x, rows = from[1] - from[0], at = offsets[x];
+            for (int64_t i = 0; i < rows; i++) {
+                row_of[at + i] = (int32_t)(row + i);
+                place_of[row + i] = (int32_t)(at + i);
             }
-            row += count;
-            offsets[x] += count;
+            row += rows;
+            offsets[x] += rows;
         }
-    for (int64_t x = X; x > 0; x--) offsets[x] = offsets[x - 1];
+    for (int64_t x = count; x > 0; x--) offsets[x] = offsets[x - 1];
     offsets[0] = 0;
 }
 

@@ -5,4 +5,4 @@
 #define CPU_FIELD(op) .op = CPU_OP(op),
 
 extern const weft_ops CPU_SYM(weft_ops_cpu);
-const weft_ops CPU_SYM(weft_ops_cpu) = {.name = "cpu-" CPU_STR(WEFT_ISA), CPU_OPS(CPU_FIELD)};
+const weft_ops CPU_SYM(weft_ops_cpu) = {.name = "cpu-" CPU_STR(WEFT_ISA), WEFT_OPS_LIST(CPU_FIELD)};

@@ -33,7 +33,7 @@ weft_status weft_arena_init(weft_arena *a, const char *name, size_t capacity) {
 }
 
 void weft_arena_destroy(weft_arena *a) {
-    if (a->base) munmap(a->base, a->capacity ? a->capacity : 1);
+    if (a->base && !a->foreign) munmap(a->base, a->capacity ? a->capacity : 1);
     *a = (weft_arena){0};
 }
 

@@ -18,6 +18,7 @@ typedef struct weft_arena {
     char *base;
     size_t top, peak, capacity;
     bool measuring;
+    bool foreign; /* the memory is its device's: weft_device_arena */
 } weft_arena;
 
 /* `name` is kept by reference. */

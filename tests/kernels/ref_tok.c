@@ -185,7 +185,7 @@ void ref_tok_cross_entropy(double *loss, double *dlogits, const double *logits, 
 void ref_tok_adamw(double *p, const double *g, double *m, double *v, int64_t n, const weft_adamw *a) {
     double b1 = (double)a->beta1, b2 = (double)a->beta2;
     for (int64_t i = 0; i < n; i++) {
-        double grad = (double)a->grad_scale * g[i];
+        double grad = (double)a->clip->scale * g[i];
         m[i] = b1 * m[i] + (1 - b1) * grad;
         v[i] = b2 * v[i] + (1 - b2) * grad * grad;
         double first = m[i] / (1 - pow(b1, (double)a->step)), second = v[i] / (1 - pow(b2, (double)a->step));

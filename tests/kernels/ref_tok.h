@@ -177,6 +177,7 @@ void ref_tok_check_elementwise(int64_t n, double tol);
 typedef struct ref_tok_adamw_case {
     int64_t n;
     weft_adamw a;
+    weft_real scale; /* of gradients */
     double tol;
 } ref_tok_adamw_case;
 void ref_tok_check_adamw(const ref_tok_adamw_case *c);

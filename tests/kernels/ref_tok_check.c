@@ -360,13 +360,15 @@ void ref_tok_check_moe(const ref_tok_moe_case *c) {
 }
 
 typedef struct regroup_args {
-    int64_t sources, X, *counts, *offsets;
+    int64_t sources, X, n, *all, *offsets;
     int32_t *row_of, *place_of;
 } regroup_args;
+enum { SPARE = 2 }; /* experts of others: one before those that are regrouped, one behind */
 
 static void call_regroup(weft_device *d, void *of) {
     regroup_args *a = of;
-    d->ops->moe_regroup(d, a->offsets, a->row_of, a->place_of, a->counts, a->sources, a->X);
+    d->ops->moe_regroup(d, a->offsets, a->row_of, a->place_of, a->all, a->sources, a->X + SPARE, 1, a->X,
+                        a->n);
 }
 
 /* Rows are in the order of sources already, so the wanted order is theirs, stably sorted by expert. */
@@ -378,12 +380,16 @@ void ref_tok_check_regroup(int64_t sources, int64_t X, int64_t most) {
     expert = malloc((size_t)n * sizeof *expert + 1);
     regroup_args a = {sources,
                       X,
-                      malloc((size_t)(sources * X) * sizeof(int64_t)),
+                      n,
+                      calloc((size_t)(sources * (X + SPARE + 1)), sizeof(int64_t)),
                       calloc((size_t)X + 1, sizeof(int64_t)),
                       ref_tok_ids("row_of", n, 7),
                       ref_tok_ids("place_of", n, 7)};
     for (int64_t i = 0; i < sources * X; i++) {
-        a.counts[i] = drawn[i];
+        int64_t *offset = a.all + i / X * (X + SPARE + 1) + i % X + 1;
+        if (i % X == 0) offset[0] = 3; /* rows for the expert before */
+        offset[1] = offset[0] + drawn[i];
+        if (i % X == X - 1) offset[2] = offset[1] + 1;
         for (int64_t r = 0; r < drawn[i]; r++) expert[row++] = (int32_t)(i % X);
     }
     const size_t bytes = (size_t)n * sizeof(int32_t);
@@ -402,7 +408,7 @@ void ref_tok_check_regroup(int64_t sources, int64_t X, int64_t most) {
     ck_assert_msg(a.offsets[X] == n, "%s: last offset", what);
     free(drawn);
     free(expert);
-    free(a.counts);
+    free(a.all);
     free(a.offsets);
     free(a.row_of);
     free(a.place_of);
@@ -585,7 +591,7 @@ typedef struct flat_args {
     int64_t n, D, ld; /* the rows of copy_rows */
     ref_tok_array a, b, y;
     weft_exact exact;
-    double sum;
+    double sum, plain;
     bool in_place;
 } flat_args;
 
@@ -616,7 +622,9 @@ static void call_zero(weft_device *d, void *of) {
 static void call_sumsq(weft_device *d, void *of) {
     flat_args *f = of;
     d->ops->sumsq(d, &f->exact, f->a.x, f->n);
-    d->ops->sumsq_act(d, &f->sum, f->b.x, f->n);
+    d->ops->sumsq_act(d, &f->sum, f->b.x, f->n, 1, false);
+    d->ops->sum_real(d, &f->plain, f->b.x, f->n, 3, false);
+    d->ops->sum_real(d, &f->plain, f->b.x, f->n, -1, true);
 }
 
 void ref_tok_check_elementwise(int64_t n, double tol) {
@@ -630,19 +638,23 @@ void ref_tok_check_elementwise(int64_t n, double tol) {
                    ref_tok_random("y", n, 1),
                    {{0}, 0},
                    1,
+                   1,
                    false};
     const ref_tok_out y[] = {REF_TOK_OUT(f.y)}, a[] = {REF_TOK_OUT(f.a)};
 
     weft_exact_add(&f.exact, 3); /* is added to */
-    ref_tok_run(what, call_sumsq, &f, (ref_tok_out[]){{&f.exact, sizeof f.exact}, {&f.sum, sizeof f.sum}}, 2);
-    double want[2] = {3, 0}, got[2] = {weft_exact_value(&f.exact), f.sum};
+    ref_tok_run(
+        what, call_sumsq, &f,
+        (ref_tok_out[]){{&f.exact, sizeof f.exact}, {&f.sum, sizeof f.sum}, {&f.plain, sizeof f.plain}}, 3);
+    double want[3] = {3, 0, 0}, got[3] = {weft_exact_value(&f.exact), f.sum, f.plain};
     for (int64_t i = 0; i < n; i++) {
         want[0] += f.a.ref[i] * f.a.ref[i];
         want[1] += f.b.ref[i] * f.b.ref[i];
+        want[2] += 2 * f.b.ref[i];
     }
-    for (int i = 0; i < 2; i++)
-        ck_assert_msg(fabs(got[i] - want[i]) <= 1e-12 * want[i],
-                      "%s: sum of squares %d is %.17g, should be %.17g", what, i, got[i], want[i]);
+    for (int i = 0; i < 3; i++)
+        ck_assert_msg(fabs(got[i] - want[i]) <= 1e-12 * (i < 2 ? want[i] : (double)n),
+                      "%s: sum %d is %.17g, should be %.17g", what, i, got[i], want[i]);
 
     ref_tok_run(what, call_add, &f, y, 1);
     for (int64_t i = 0; i < n; i++) f.y.ref[i] = f.a.ref[i] + f.b.ref[i];
@@ -678,17 +690,25 @@ void ref_tok_check_elementwise(int64_t n, double tol) {
 typedef struct adamw_args {
     const ref_tok_adamw_case *c;
     ref_tok_array p, g, m, v;
+    weft_clip clip;
+    weft_adamw a;
 } adamw_args;
 
 static void call_adamw(weft_device *d, void *of) {
     adamw_args *a = of;
-    d->ops->adamw(d, a->p.x, a->g.x, a->m.x, a->v.x, a->c->n, &a->c->a);
+    d->ops->adamw(d, a->p.x, NULL, a->g.x, a->m.x, a->v.x, a->c->n, &a->a);
 }
 
 void ref_tok_check_adamw(const ref_tok_adamw_case *c) {
     NAMED(what, "adamw n %lld step %lld", LL(c->n), LL(c->a.step));
-    adamw_args a = {c, ref_tok_random("p", c->n, 1), ref_tok_random("g", c->n, 1),
-                    ref_tok_random("m", c->n, 1), ref_tok_random("v", c->n, 1)};
+    adamw_args a = {.c = c,
+                    .p = ref_tok_random("p", c->n, 1),
+                    .g = ref_tok_random("g", c->n, 1),
+                    .m = ref_tok_random("m", c->n, 1),
+                    .v = ref_tok_random("v", c->n, 1),
+                    .clip = {.scale = c->scale, .finite = 1},
+                    .a = c->a};
+    a.a.clip = &a.clip;
     for (int64_t i = 0; i < c->n; i++) {
         double second = c->a.step == 1 ? 0 : a.v.ref[i] * a.v.ref[i];
         a.v.x[i] = (weft_real)second;
@@ -697,7 +717,7 @@ void ref_tok_check_adamw(const ref_tok_adamw_case *c) {
     }
     ref_tok_run(what, call_adamw, &a, (ref_tok_out[]){REF_TOK_OUT(a.p), REF_TOK_OUT(a.m), REF_TOK_OUT(a.v)},
                 3);
-    ref_tok_adamw(a.p.ref, a.g.ref, a.m.ref, a.v.ref, c->n, &c->a);
+    ref_tok_adamw(a.p.ref, a.g.ref, a.m.ref, a.v.ref, c->n, &a.a);
     ref_tok_close(what, a.p, c->tol);
     ref_tok_close(what, a.m, c->tol);
     ref_tok_close(what, a.v, c->tol);

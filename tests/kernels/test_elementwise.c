@@ -53,8 +53,10 @@ START_TEST(many_blocks) {
     double want = 0, got;
     for (int64_t i = 0; i < n; i++) want += (double)(x[i] * x[i]);
     ck_assert(sumsq(&d, x, n) == want); /* whole numbers below 2^53 */
-    d.ops->sumsq_act(&d, &got, x, n);
+    d.ops->sumsq_act(&d, &got, x, n, 1, false);
     ck_assert(got == want);
+    d.ops->sumsq_act(&d, &got, x, n, 0.5, true);
+    ck_assert(got == 1.5 * want);
     free(x);
     weft_device_close(&d);
 }
@@ -126,5 +128,53 @@ START_TEST(pieces_make_the_whole) {
 }
 END_TEST
 
-SUITE_MAIN("elementwise", agrees_with_reference, sum_of_squares_is_double, many_blocks, order_within_a_block,
-           pieces_make_the_whole)
+/* ((0+1)+(2+3))+(4+5) and so on, level by level: sums whose rounding tells the order. */
+START_TEST(tree_of_sums) {
+    enum { N = 5000, PARTS = 13 };
+    weft_device d = {0};
+    ck_assert_int_eq(weft_device_open_cpu(&d), WEFT_OK);
+    weft_real *parts = malloc((size_t)N * PARTS * sizeof *parts),
+              *levels = malloc((size_t)N * PARTS * sizeof *parts), *out = malloc((size_t)N * sizeof *out);
+    for (int count = 1; count <= PARTS; count++) {
+        for (int64_t i = 0; i < N * PARTS; i++)
+            levels[i] = parts[i] = (weft_real)((double)(i * 7919 % 1009) / 997 * (i % 3 ? 1 : 1e6));
+        for (int step = 1; step < count; step *= 2)
+            for (int r = 0; r + step < count; r += 2 * step)
+                for (int64_t i = 0; i < N; i++) levels[r * N + i] += levels[(r + step) * N + i];
+        for (int accumulate = 0; accumulate < 2; accumulate++) {
+            for (int64_t i = 0; i < N; i++) out[i] = (weft_real)(accumulate ? 1 : NAN);
+            d.ops->tree_sum(&d, out, WEFT_REAL_DTYPE, parts, WEFT_REAL_DTYPE, N, count, N, accumulate);
+            for (int64_t i = 0; i < N; i++) ck_assert(out[i] == (weft_real)accumulate + levels[i]);
+        }
+        d.ops->tree_sum(&d, parts, WEFT_REAL_DTYPE, parts, WEFT_REAL_DTYPE, N, count, N, false);
+        ck_assert_mem_eq(parts, levels, N * sizeof *parts);
+    }
+    free(parts);
+    free(levels);
+    free(out);
+    weft_device_close(&d);
+}
+END_TEST
+
+START_TEST(clipping) {
+    weft_device d = {0};
+    weft_exact sum = {{0}, 0};
+    weft_clip c;
+    ck_assert_int_eq(weft_device_open_cpu(&d), WEFT_OK);
+    weft_exact_add(&sum, 16);
+    d.ops->exact_carry(&d, &sum);
+    d.ops->clip(&d, &c, &sum, 1);
+    ck_assert(c.norm == 4 && c.scale == (weft_real)0.25 && c.finite);
+    d.ops->clip(&d, &c, &sum, 5);
+    ck_assert(c.scale == 1);
+    d.ops->clip(&d, &c, &sum, 0); /* no clipping */
+    ck_assert(c.scale == 1 && c.finite);
+    weft_exact_add(&sum, INFINITY);
+    d.ops->clip(&d, &c, &sum, 1);
+    ck_assert(!c.finite);
+    weft_device_close(&d);
+}
+END_TEST
+
+SUITE_MAIN("elementwise", tree_of_sums, clipping, agrees_with_reference, sum_of_squares_is_double,
+           many_blocks, order_within_a_block, pieces_make_the_whole)

@@ -90,7 +90,7 @@ static void bench_run(bench *b, const weft_block_kind *kind, int experts, int pa
                             .num_experts_per_tok = K,
                             .norm_topk_prob = true,
                             .initializer_range = 0.4},
-                 .table = {.mesh = *mesh, .experts = experts}};
+                 .table = {.mesh = *mesh, .act = WEFT_REAL_DTYPE, .experts = experts}};
     b->block = (weft_block){.kind = kind, .config = &b->config, .table = &b->table};
     snprintf(b->block.name, sizeof b->block.name, "layers.0.%s", kind->name);
     kind->declare(&b->block, &b->config, &b->table);
@@ -119,7 +119,7 @@ static void bench_run(bench *b, const weft_block_kind *kind, int experts, int pa
     for (int j = 0; j < experts; j++) b->dprob[j] = (weft_real)(0.1 * (j + 1));
 
     weft_comm dry;
-    ck_assert_int_eq(weft_comm_open(&dry, mesh, 1, true), WEFT_OK);
+    ck_assert_int_eq(weft_comm_open(&dry, mesh, 1, true, NULL), WEFT_OK);
     ck_assert_int_eq(weft_device_measure(&b->device), WEFT_OK);
     memset(comm->bytes, 0, sizeof comm->bytes);
     run(b, &dry, x + own, dout + own);
@@ -131,6 +131,7 @@ static void bench_run(bench *b, const weft_block_kind *kind, int experts, int pa
 }
 
 static void bench_close(bench *b) {
+    free(b->block.host_rows);
     weft_store_close(b->store);
     weft_params_free(&b->table);
     weft_device_close(&b->device);
@@ -145,13 +146,13 @@ static void check_grads(bench *b, const bench *one, weft_comm *comm) {
     const weft_params *whole = &one->table;
     weft_real *all = array(whole->flat);
     memcpy(all, one->grads, (size_t)whole->flat * sizeof *all);
-    weft_all_reduce(comm, WEFT_GROUP_EP, "reference", all, whole->flat, &g_work);
+    weft_all_reduce(comm, WEFT_GROUP_EP, "reference", WEFT_REAL_DTYPE, all, whole->flat, &g_work);
     for (int64_t i = 0; i < b->table.count; i++) {
         const weft_param *r = &b->table.rows[i], *w = &whole->rows[i];
         weft_real *got = b->grads + r->at, *wanted = array(r->held);
         const weft_real *from = (r->expert >= 0 ? all : one->grads) + w->at;
         if (r->split == WEFT_REPLICATED)
-            weft_all_reduce(comm, WEFT_GROUP_TP, "router", got, r->held, &g_work);
+            weft_all_reduce(comm, WEFT_GROUP_TP, "router", WEFT_REAL_DTYPE, got, r->held, &g_work);
         for (int64_t k = 0; k < r->held; k++)
             wanted[k] = from[(r->start[0] + k / r->extent[1]) * r->shape[1] + r->start[1] + k % r->extent[1]];
         expect_close(r->name, got, wanted, r->held);
@@ -162,7 +163,7 @@ static void check_grads(bench *b, const bench *one, weft_comm *comm) {
 
 static void check_statistics(bench *b, const bench *one, weft_comm *comm, int experts) {
     weft_all_reduce_i64(comm, WEFT_GROUP_TP, "counts", b->counts, K * experts);
-    weft_all_reduce(comm, WEFT_GROUP_TP, "probabilities", b->prob_sum, experts, &g_work);
+    weft_all_reduce(comm, WEFT_GROUP_TP, "probabilities", WEFT_REAL_DTYPE, b->prob_sum, experts, &g_work);
     for (int i = 0; i < K * experts; i++)
         expect(b->counts[i] == one->counts[i], "counts", (double)b->counts[i], (double)one->counts[i]);
     expect_close("probabilities", b->prob_sum, one->prob_sum, experts);
@@ -176,7 +177,7 @@ static size_t compare_in(int passes, const weft_block_kind *kind, int experts, i
     weft_mesh_sizes want = {{1, fsdp, 1, tp, ep}};
     if (fsdp * tp != g_world.size) return 0;
     ck_assert_int_eq(weft_mesh_make(&mesh, &want, g_world.size, g_world.rank), WEFT_OK);
-    ck_assert_int_eq(weft_comm_open(&comm, &mesh, 1, false), WEFT_OK);
+    ck_assert_int_eq(weft_comm_open(&comm, &mesh, 1, false, NULL), WEFT_OK);
     weft_comm_single(&single);
     weft_real *x = random_rows("x", mesh.index[WEFT_AXIS_FSDP], alike);
     weft_real *dout = random_rows("dout", mesh.index[WEFT_AXIS_FSDP], false);

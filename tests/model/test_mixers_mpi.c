@@ -133,7 +133,7 @@ static void run_evaluation(side *a) {
 /* A dry pass on a dry communicator says how much memory the real one takes. */
 static void size_device(side *a, int kv_ranks) {
     weft_comm dry = {0};
-    ck_assert_int_eq(weft_comm_open(&dry, &a->table.mesh, kv_ranks, true), WEFT_OK);
+    ck_assert_int_eq(weft_comm_open(&dry, &a->table.mesh, kv_ranks, true, NULL), WEFT_OK);
     ck_assert_int_eq(weft_device_measure(&a->device), WEFT_OK);
     a->pass.comm = &dry;
     run_training(a);
@@ -146,10 +146,11 @@ static void open_side(side *a, const weft_block_kind *kind, const weft_config *c
                       int64_t B, int64_t T, int64_t length) {
     int kv_ranks = weft_layout_kv_ranks(&c->model, mesh);
     int64_t cp = mesh->size[WEFT_AXIS_CP], D = c->model.hidden_size, held = weft_chunks_held((int)cp);
-    *a = (side){.table = {.mesh = *mesh}, .block = {.kind = kind, .config = &c->model}};
+    *a = (side){.table = {.mesh = *mesh, .act = WEFT_REAL_DTYPE},
+                .block = {.kind = kind, .config = &c->model}};
     snprintf(a->block.name, sizeof a->block.name, "layers.0.%s", kind->name);
     a->block.table = &a->table;
-    ck_assert_int_eq(weft_comm_open(&a->comm, mesh, kv_ranks, false), WEFT_OK);
+    ck_assert_int_eq(weft_comm_open(&a->comm, mesh, kv_ranks, false, NULL), WEFT_OK);
     kind->declare(&a->block, &c->model, &a->table);
     weft_params_place(&a->table);
     a->params = array(a->table.flat, sizeof *a->params);
@@ -216,13 +217,13 @@ static void compare_rows(const char *what, const side *one, const side *a, const
 static void compare_gradients(const side *one, side *a) {
     weft_arena work;
     ck_assert_int_eq(weft_arena_init(&work, "sums", 8 << 20), WEFT_OK);
-    weft_all_reduce(&a->comm, WEFT_GROUP_CP, "gradients", a->grads, a->table.flat, &work);
+    weft_all_reduce(&a->comm, WEFT_GROUP_CP, "gradients", WEFT_REAL_DTYPE, a->grads, a->table.flat, &work);
     for (int64_t i = 0; i < a->table.count; i++) {
         const weft_param *r = &a->table.rows[i], *whole = &one->table.rows[i];
         const weft_real *want = one->grads + whole->at;
         weft_real *mine = a->grads + r->at;
         if (r->split == WEFT_REPLICATED)
-            weft_all_reduce(&a->comm, WEFT_GROUP_TP, r->name, mine, r->held, &work);
+            weft_all_reduce(&a->comm, WEFT_GROUP_TP, r->name, WEFT_REAL_DTYPE, mine, r->held, &work);
         double largest = largest_of(want, whole->held);
         expect(largest > 0, "the gradient of %s is zero", r->name);
         for (int64_t k = 0; k < r->held; k++)

@@ -156,7 +156,8 @@ START_TEST(jamba_has_its_published_size) {
         ck_assert_int_eq(weft_config_override(c, keys[i], "test"), WEFT_OK);
     ck_assert_int_eq(weft_config_finish(c), WEFT_OK);
     weft_model m;
-    ck_assert_int_eq(weft_model_build(&m, &c->model, WEFT_RECOMPUTE_NONE, "", 0, NULL), WEFT_OK);
+    ck_assert_int_eq(weft_model_build(&m, &c->model, WEFT_RECOMPUTE_NONE, "", 0, WEFT_REAL_DTYPE, NULL),
+                     WEFT_OK);
     ck_assert_int_eq(weft_params_total(&m.table), 51570323328);
     ck_assert_int_eq(weft_model_active_params(&m), 12110311296);
     ck_assert_int_eq(weft_model_kv_bytes(&m, 262144, 16), (int64_t)4 << 30);

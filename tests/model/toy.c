@@ -56,7 +56,7 @@ void toy_open(toy *t, const char *const *overrides, int count, int64_t B, int64_
         ck_assert_int_eq(weft_config_override(&t->config, overrides[i], "test"), WEFT_OK);
     ck_assert_int_eq(weft_config_finish(&t->config), WEFT_OK);
     ck_assert_int_eq(weft_model_build(&t->model, &t->config.model, t->config.train.recompute,
-                                      t->config.train.recompute_layers, 0, NULL),
+                                      t->config.train.recompute_layers, 0, WEFT_REAL_DTYPE, NULL),
                      WEFT_OK);
     ck_assert_int_eq(weft_device_open_cpu(&t->device), WEFT_OK);
     size_t bytes = (size_t)t->model.table.flat * sizeof(weft_real);

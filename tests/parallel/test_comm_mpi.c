@@ -35,7 +35,7 @@ static void each_group(void (*body)(weft_comm *, weft_group_kind)) {
         weft_mesh mesh;
         weft_comm c;
         if (!make_mesh(&mesh, i)) continue;
-        ck_assert_int_eq(weft_comm_open(&c, &mesh, kv_of(&mesh), false), WEFT_OK);
+        ck_assert_int_eq(weft_comm_open(&c, &mesh, kv_of(&mesh), false, NULL), WEFT_OK);
         for (int k = 0; k < WEFT_GROUPS; k++) body(&c, (weft_group_kind)k);
         weft_comm_close(&c);
     }
@@ -93,7 +93,7 @@ static void all_reduces(weft_comm *c, weft_group_kind k) {
     const int64_t sizes[] = {0, 1, 3, 1000, 4096, 4097, 8193, 16385, 70001, (1 << 19) + 13};
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         weft_real *x = leaves(sizes[s]);
-        weft_all_reduce(c, k, "x", x, sizes[s], &g_work);
+        weft_all_reduce(c, k, "x", WEFT_REAL_DTYPE, x, sizes[s], &g_work);
         check_sums(c, k, "all_reduce", x, 0, sizes[s], sizes[s], NULL);
         free(x);
     }
@@ -105,6 +105,9 @@ static void all_reduces(weft_comm *c, weft_group_kind k) {
     ck_assert_int_eq(many[0], sum);
     ck_assert_int_eq(many[1], -size);
     ck_assert_int_eq(many[2], (int64_t)size << 40);
+    weft_all_reduce_i64_host(c, k, "many", many, 3);
+    ck_assert_int_eq(many[0], size * sum);
+    ck_assert_int_eq(many[1], -size * size);
 }
 
 static void reduce_scatters(weft_comm *c, weft_group_kind k) {
@@ -113,10 +116,10 @@ static void reduce_scatters(weft_comm *c, weft_group_kind k) {
     for (size_t s = 0; s < sizeof sizes / sizeof *sizes; s++) {
         int64_t n = sizes[s], all = n * g->size;
         weft_real *x = leaves(all), *out = malloc((size_t)n * sizeof *out), *own = x + g->rank * n;
-        weft_reduce_scatter(c, k, "x", out, x, n, &g_work);
+        weft_reduce_scatter(c, k, "x", WEFT_REAL_DTYPE, out, x, n, &g_work);
         check_sums(c, k, "reduce_scatter", out, g->rank * n, n, all, NULL);
         ck_assert(are_leaves(x, g_w.rank, 0, all)); /* kept */
-        weft_reduce_scatter(c, k, "x", own, x, n, &g_work);
+        weft_reduce_scatter(c, k, "x", WEFT_REAL_DTYPE, own, x, n, &g_work);
         check_sums(c, k, "reduce_scatter in place", own, g->rank * n, n, all, NULL);
         free(out);
         free(x);
@@ -129,11 +132,16 @@ static void shard_sums(weft_comm *c, weft_group_kind k) {
         int64_t n = sizes[s];
         weft_part part = weft_shard_of(n, c->group[k].size, c->group[k].rank);
         weft_real *x = leaves(n), *mine = malloc((size_t)n * sizeof *mine), *before = leaves(n);
-        weft_reduce_shards(c, k, "x", mine, x, n, false, &g_work);
+        weft_reduce_shards(c, k, "x", mine, x, n, WEFT_REAL_DTYPE, false, &g_work);
         check_sums(c, k, "reduce_shards", mine, part.start, part.count, n, NULL);
         memcpy(mine, before, (size_t)n * sizeof *mine);
-        weft_reduce_shards(c, k, "x", mine, x, n, true, &g_work);
+        weft_reduce_shards(c, k, "x", mine, x, n, WEFT_REAL_DTYPE, true, &g_work);
         check_sums(c, k, "reduce_shards, added", mine, part.start, part.count, n, before);
+        weft_request r;
+        memcpy(mine, before, (size_t)n * sizeof *mine);
+        weft_reduce_shards_start(c, k, "x", mine, x, n, WEFT_REAL_DTYPE, true, &g_work, &r);
+        weft_comm_finish(c, &r);
+        check_sums(c, k, "reduce_shards_start", mine, part.start, part.count, n, before);
         /* Beyond the shard: untouched. */
         ck_assert(are_leaves(mine + part.count, g_w.rank, part.count, n - part.count));
         ck_assert(are_leaves(x, g_w.rank, 0, n));
@@ -172,22 +180,22 @@ static void shard_gathers(weft_comm *c, weft_group_kind k) {
         weft_part part = weft_shard_of(n, c->group[k].size, c->group[k].rank);
         weft_real *own = leaves(n), *all[3];
         for (int i = 0; i < 3; i++) all[i] = malloc((size_t)n * sizeof(weft_real));
-        weft_gather_shards(c, k, "elsewhere", all[0], own + part.start, n);
+        weft_gather_shards(c, k, "elsewhere", WEFT_REAL_DTYPE, all[0], own + part.start, n);
         check_gathered(c, k, all[0], n);
         memcpy(all[0] + part.start, own + part.start, (size_t)part.count * sizeof *own);
-        weft_gather_shards(c, k, "in place", all[0], all[0] + part.start, n);
+        weft_gather_shards(c, k, "in place", WEFT_REAL_DTYPE, all[0], all[0] + part.start, n);
         check_gathered(c, k, all[0], n);
         /* Two started ones with a sum and a whole one between, finished in the other order; twice, so that
          * requests are used again. */
         for (int turn = 0; turn < 2; turn++) {
             weft_request a, b, idle = {0};
             weft_real x = leaf(g_w.rank, 0);
-            weft_gather_shards_start(c, k, "a", all[0], own + part.start, n, &a);
+            weft_gather_shards_start(c, k, "a", WEFT_REAL_DTYPE, all[0], own + part.start, n, &a);
             memcpy(all[1] + part.start, own + part.start, (size_t)part.count * sizeof *own);
-            weft_gather_shards_start(c, k, "b", all[1], all[1] + part.start, n, &b);
-            weft_all_reduce(c, k, "x", &x, 1, &g_work);
+            weft_gather_shards_start(c, k, "b", WEFT_REAL_DTYPE, all[1], all[1] + part.start, n, &b);
+            weft_all_reduce(c, k, "x", WEFT_REAL_DTYPE, &x, 1, &g_work);
             check_sums(c, k, "all_reduce between", &x, 0, 1, 1, NULL);
-            weft_gather_shards(c, k, "whole", all[2], own + part.start, n);
+            weft_gather_shards(c, k, "whole", WEFT_REAL_DTYPE, all[2], own + part.start, n);
             weft_comm_finish(c, &b);
             weft_comm_finish(c, &a);
             weft_comm_finish(c, &a); /* idle by now */
@@ -291,15 +299,16 @@ static void one_of_each(weft_comm *c, weft_group_kind k, char *memory, weft_aren
     int64_t rows[512], n = 4096 + 192;
     weft_request r;
     for (int i = 0; i < g->size; i++) rows[i] = 2;
-    weft_all_reduce(c, k, "small", x, 100, work);
-    weft_all_reduce(c, k, "large", x, 77777, work);
+    weft_all_reduce(c, k, "small", WEFT_REAL_DTYPE, x, 100, work);
+    weft_all_reduce(c, k, "large", WEFT_REAL_DTYPE, x, 77777, work);
     weft_all_reduce_i64(c, k, "many", (int64_t *)memory, 25);
+    weft_all_reduce_i64_host(c, k, "some", (int64_t *)memory, 7);
     weft_all_gather(c, k, "blocks", x, 1001);
-    weft_reduce_scatter(c, k, "rows", y, x, 999, work);
-    weft_gather_shards(c, k, "weights", y, x, n);
-    weft_gather_shards_start(c, k, "weights", y, x, n, &r);
+    weft_reduce_scatter(c, k, "rows", WEFT_REAL_DTYPE, y, x, 999, work);
+    weft_gather_shards(c, k, "weights", WEFT_REAL_DTYPE, y, x, n);
+    weft_gather_shards_start(c, k, "weights", WEFT_REAL_DTYPE, y, x, n, &r);
     weft_comm_finish(c, &r);
-    weft_reduce_shards(c, k, "grads", y, x, n, true, work);
+    weft_reduce_shards(c, k, "grads", y, x, n, WEFT_REAL_DTYPE, true, work);
     weft_all_to_all(c, k, "tokens", y, c->dry ? NULL : rows, x, c->dry ? NULL : rows, 24, 2 * g->size);
     weft_broadcast(c, k, "batch", x, 333, 0);
     weft_send_recv(c, k, "halo", y, g->rank - 1, x, g->rank + 1 < g->size ? g->rank + 1 : -1, 555);
@@ -313,8 +322,8 @@ START_TEST(a_dry_run_counts_what_a_real_one_moves) {
         weft_mesh mesh;
         weft_comm real, dry;
         if (!make_mesh(&mesh, i)) continue;
-        ck_assert_int_eq(weft_comm_open(&real, &mesh, kv_of(&mesh), false), WEFT_OK);
-        ck_assert_int_eq(weft_comm_open(&dry, &mesh, kv_of(&mesh), true), WEFT_OK);
+        ck_assert_int_eq(weft_comm_open(&real, &mesh, kv_of(&mesh), false, NULL), WEFT_OK);
+        ck_assert_int_eq(weft_comm_open(&dry, &mesh, kv_of(&mesh), true, NULL), WEFT_OK);
         g_work.peak = measured.peak = 0;
         for (int k = 0; k < WEFT_GROUPS; k++) {
             ck_assert_int_eq(real.group[k].size, dry.group[k].size);
@@ -339,19 +348,19 @@ START_TEST(a_plan_needs_no_ranks) {
     weft_comm c;
     weft_arena work;
     ck_assert_int_eq(weft_mesh_make(&mesh, &want, 512, 511), WEFT_OK);
-    ck_assert_int_eq(weft_comm_open(&c, &mesh, 1, true), WEFT_OK);
+    ck_assert_int_eq(weft_comm_open(&c, &mesh, 1, true, NULL), WEFT_OK);
     ck_assert_int_eq(weft_arena_init_measuring(&work, "work"), WEFT_OK);
     for (int k = 0; k < WEFT_GROUPS; k++) one_of_each(&c, (weft_group_kind)k, (char *)64, &work);
     memset(c.bytes, 0, sizeof c.bytes);
     const int64_t real = sizeof(weft_real), shards = 32;
-    weft_gather_shards(&c, WEFT_GROUP_SHARD, "", NULL, NULL, 3200 * 64);
+    weft_gather_shards(&c, WEFT_GROUP_SHARD, "", WEFT_REAL_DTYPE, NULL, NULL, 3200 * 64);
     ck_assert_int_eq(c.bytes[WEFT_AXIS_FSDP], (shards - 1) * 100 * 64 * real);
-    weft_reduce_shards(&c, WEFT_GROUP_SHARD, "", NULL, NULL, 3201 * 64, false,
+    weft_reduce_shards(&c, WEFT_GROUP_SHARD, "", NULL, NULL, 3201 * 64, WEFT_REAL_DTYPE, false,
                        &work); /* the largest has 101 grains */
     ck_assert_int_eq(c.bytes[WEFT_AXIS_FSDP], (shards - 1) * 201 * 64 * real);
-    weft_all_reduce(&c, WEFT_GROUP_TP, "", NULL, 4096, &work);
+    weft_all_reduce(&c, WEFT_GROUP_TP, "", WEFT_REAL_DTYPE, NULL, 4096, &work);
     ck_assert_int_eq(c.bytes[WEFT_AXIS_TP], 3 * 4096 * real);
-    weft_all_reduce(&c, WEFT_GROUP_REPLICA, "", NULL, 40001, &work);
+    weft_all_reduce(&c, WEFT_GROUP_REPLICA, "", WEFT_REAL_DTYPE, NULL, 40001, &work);
     ck_assert_int_eq(c.bytes[WEFT_AXIS_DP], 2 * 3 * 10001 * real);
     weft_all_to_all(&c, WEFT_GROUP_EP, "", NULL, NULL, NULL, NULL, 10, 12);
     ck_assert_int_eq(c.bytes[WEFT_AXIS_EP], 120);
@@ -376,7 +385,7 @@ START_TEST(the_ledger_counts_the_same) {
         weft_comm c;
         bool parted = true;
         if (!make_mesh(&mesh, i)) continue;
-        ck_assert_int_eq(weft_comm_open(&c, &mesh, kv_of(&mesh), false), WEFT_OK);
+        ck_assert_int_eq(weft_comm_open(&c, &mesh, kv_of(&mesh), false, NULL), WEFT_OK);
         weft_ledger *ledger = NULL;
         ck_assert_int_eq(weft_ledger_open(&ledger, dir, &mesh, kv_of(&mesh)), WEFT_OK);
         c.ledger = ledger;
@@ -411,9 +420,9 @@ START_TEST(an_injected_fault_skips_one_collective) {
     if (g_w.size == 1) return;
     ck_assert_int_eq(weft_mesh_make(&mesh, &want, g_w.size, g_w.rank), WEFT_OK);
     setenv("WEFT_FAULT", "stumble:1:halo", 1);
-    ck_assert_int_eq(weft_comm_open(&c, &mesh, 1, false), WEFT_EINPUT);
+    ck_assert_int_eq(weft_comm_open(&c, &mesh, 1, false, NULL), WEFT_EINPUT);
     setenv("WEFT_FAULT", "skip:1:layers.0:halo", 1);
-    ck_assert_int_eq(weft_comm_open(&c, &mesh, 1, false), WEFT_OK);
+    ck_assert_int_eq(weft_comm_open(&c, &mesh, 1, false, NULL), WEFT_OK);
     unsetenv("WEFT_FAULT");
     /* Rank 0 sends 1, 2, 3 to rank 1, which skips the second: it finds 2 when it looks for the third. */
     const char *const names[] = {"halo", "layers.0:halo", "layers.0:halo"};
@@ -438,12 +447,12 @@ START_TEST(one_rank_copies_where_it_must) {
     int64_t rows = 2;
     weft_request r;
     for (int i = 0; i < 64; i++) x[i] = (weft_real)i;
-    weft_gather_shards_start(&c, WEFT_GROUP_SHARD, "", y, x, 64, &r);
+    weft_gather_shards_start(&c, WEFT_GROUP_SHARD, "", WEFT_REAL_DTYPE, y, x, 64, &r);
     weft_comm_finish(&c, &r);
     ck_assert_mem_eq(x, y, sizeof x);
-    weft_reduce_shards(&c, WEFT_GROUP_SHARD, "", y, x, 64, true, &g_work);
+    weft_reduce_shards(&c, WEFT_GROUP_SHARD, "", y, x, 64, WEFT_REAL_DTYPE, true, &g_work);
     for (int i = 0; i < 64; i++) ck_assert(y[i] == 2 * x[i]);
-    weft_reduce_scatter(&c, WEFT_GROUP_TP, "", y, x, 64, &g_work);
+    weft_reduce_scatter(&c, WEFT_GROUP_TP, "", WEFT_REAL_DTYPE, y, x, 64, &g_work);
     ck_assert_mem_eq(x, y, sizeof x);
     memset(y, 0, sizeof y);
     weft_all_to_all(&c, WEFT_GROUP_EP, "", y, &rows, x, &rows, sizeof *x, 2);

@@ -90,7 +90,7 @@ static void check_costs(const char *what, const weft_comm *c, const weft_comm *d
 /* The communicator's dry twin, with all counts at zero. */
 static weft_comm fresh_dry(weft_comm *c) {
     weft_comm dry;
-    ck_assert_int_eq(weft_comm_open(&dry, &c->mesh, 1, true), WEFT_OK);
+    ck_assert_int_eq(weft_comm_open(&dry, &c->mesh, 1, true, &g_dry), WEFT_OK);
     memset(c->bytes, 0, sizeof c->bytes);
     memset(dry.bytes, 0, sizeof dry.bytes);
     g_device.act.peak = g_dry.act.peak = 0;
@@ -309,7 +309,7 @@ static weft_status open_layout(int cp, int tp) {
                              [WEFT_AXIS_EP] = 1}};
     weft_mesh mesh;
     WEFT_TRY(weft_mesh_make(&mesh, &want, g_world.size, g_world.rank));
-    return weft_comm_open(&g_layout[g_layouts++], &mesh, 1, false);
+    return weft_comm_open(&g_layout[g_layouts++], &mesh, 1, false, &g_device);
 }
 static weft_status set_up(int *argc, char ***argv) {
     WEFT_TRY(weft_world_init(argc, argv, &g_world));

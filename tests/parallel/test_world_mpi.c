@@ -74,7 +74,7 @@ START_TEST(an_attached_ledger_sees_them) {
     weft_comm c;
     char dir[] = "/tmp/weft_world_XXXXXX", command[64];
     ck_assert_int_eq(weft_mesh_make(&mesh, &want, g_w.size, g_w.rank), WEFT_OK);
-    ck_assert_int_eq(weft_comm_open(&c, &mesh, 1, false), WEFT_OK);
+    ck_assert_int_eq(weft_comm_open(&c, &mesh, 1, false, NULL), WEFT_OK);
     ck_assert(g_w.rank != 0 || mkdtemp(dir));
     weft_world_bcast(dir, sizeof dir, 0);
     ck_assert_int_eq(weft_ledger_open(&c.ledger, dir, &mesh, 1), WEFT_OK);

@@ -67,7 +67,7 @@ weft_config *layout_config(const layout_model *m, const char *more) {
 void layout_open(layout_run *r, const layout_model *m, const char *more, const weft_world *w) {
     *r = (layout_run){.config = layout_config(m, more), .packed = m->packed};
     ck_assert_msg(weft_trainer_open(&r->trainer, r->config, w, false) == WEFT_OK, "%s %s", m->name, more);
-    weft_trainer_init(&r->trainer);
+    ck_assert_int_eq(weft_trainer_init(&r->trainer), WEFT_OK);
     size_t n = (size_t)weft_trainer_batch_size(&r->trainer), tokens = n * (size_t)r->config->train.seq_len;
     r->samples = malloc(n * sizeof *r->samples);
     r->tokens = malloc(tokens * sizeof *r->tokens);
@@ -119,7 +119,7 @@ weft_batch layout_batch(layout_run *r) {
 
 void layout_step(layout_run *r, weft_step_result *out) {
     weft_batch batch = layout_batch(r);
-    weft_trainer_step(&r->trainer, &batch, out);
+    if (!weft_trainer_step(&r->trainer, &batch, out)) weft_trainer_finish(&r->trainer, out);
 }
 
 void layout_train(layout_curve *out, const layout_model *m, const char *more, const weft_world *w,

@@ -119,7 +119,7 @@ static long calls_on(const char *mesh) {
                              .cache_bytes = 1 << 20,
                              .vocab_size = 300};
     ck_assert_int_eq(weft_loader_open(&loader, &o), WEFT_OK);
-    weft_trainer_init(&t);
+    ck_assert_int_eq(weft_trainer_init(&t), WEFT_OK);
     atomic_store(&g_calls, 0);
     for (int step = 0; step < 6; step++) {
         weft_batch batch;

@@ -40,7 +40,7 @@ START_TEST(a_batch_is_learned_by_heart) {
     weft_trainer t;
     weft_step_result first = {0}, r = {0};
     ck_assert_int_eq(weft_trainer_open(&t, c, &w, false), WEFT_OK);
-    weft_trainer_init(&t);
+    ck_assert_int_eq(weft_trainer_init(&t), WEFT_OK);
     weft_rng rng = weft_rng_make(1, "tokens");
     for (int i = 0; i < 4 * 32; i++) {
         tokens[i] = (int32_t)weft_rng_below(rng, (uint64_t)i, 101);
@@ -69,7 +69,7 @@ START_TEST(a_step_that_is_not_finite_changes_nothing) {
     weft_trainer t;
     weft_step_result r;
     ck_assert_int_eq(weft_trainer_open(&t, c, &w, false), WEFT_OK);
-    weft_trainer_init(&t);
+    ck_assert_int_eq(weft_trainer_init(&t), WEFT_OK);
     const weft_param *norm = weft_params_find(&t.model.table, "layers.1.mamba.b_layernorm");
     ck_assert_ptr_nonnull(norm);
     weft_real kept = t.params[0];
