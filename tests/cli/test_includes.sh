@@ -6,11 +6,11 @@ cd "$SRC"
 only() {
     local folder=$1 bad
     shift
-    bad=$(grep -rnoE '#include "[a-z_0-9]+/[^"]*"' "$folder" --include=*.c --include=*.h --include=*.cpp |
+    bad=$(grep -rnoE '#include "[a-z_0-9]+/[^"]*"' "$folder" --include=*.c --include=*.h --include=*.cpp --include=*.cu --include=*.cuh |
         grep -vE "#include \"($(IFS='|' && echo "$*"))/" || true)
     check "$folder includes only: $*" test -z "$bad" || printf '%s\n' "$bad"
 }
-only kernels runtime cpu
+only kernels runtime cpu cuda emulation
 only parallel runtime parallel
 only model runtime parallel model
 only data runtime data
@@ -27,4 +27,10 @@ behind mpi.h parallel/comm_mpi.c
 behind hdf5.h data/h5z_zstd.c data/shard_hdf5.c train/ckpt_hdf5.c train/version.c
 behind yaml.h model/config_yaml.c
 behind cblas.h kernels/cpu/blas.h
+behind nccl.h parallel/comm_nccl.c
+check "the headers of CUDA, cuBLAS and cuDNN are included in kernels/cuda" test -z "$(
+    grep -rlE '#include [<"](cuda|cublas|cudnn)[A-Za-z0-9_]*\.h[>"]' kernels parallel model data train | grep -v '^kernels/cuda/')"
+check "kernels/cuda and kernels/cpu do not know each other" test -z "$(
+    grep -rlE '#include "cpu/' kernels/cuda; grep -rlE '#include "cuda/' kernels/cpu)"
+check "the emulation is included by cuda.cuh only" test "$(grep -rl '"emulation/' kernels)" = kernels/cuda/cuda.cuh
 finish
