@@ -112,7 +112,7 @@ static __device__ __forceinline__ unsigned lanes_with(int digit, unsigned valid)
  * token of that digit goes. */
 static __global__ void __launch_bounds__(SORT_BLOCK)
     sort_place_kernel(int32_t *sorted, const int32_t *places, sort_keys s, const int32_t *order, int shift) {
-    SHARED(int, place, SORT_WARPS *SORT_DIGITS);
+    SHARED(int, place, (SORT_WARPS * SORT_DIGITS));
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int64_t begin = static_cast<int64_t>(blockIdx.x) * SORT_TILE + warp * (32 * SORT_ROUNDS);
     for (int i = threadIdx.x; i < SORT_WARPS * SORT_DIGITS; i += SORT_BLOCK) place[i] = 0;

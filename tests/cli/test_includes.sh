@@ -11,7 +11,7 @@ only() {
     check "$folder includes only: $*" test -z "$bad" || printf '%s\n' "$bad"
 }
 only kernels runtime cpu cuda emulation
-only parallel runtime parallel
+only parallel runtime parallel cuda
 only model runtime parallel model
 only data runtime data
 only train runtime parallel model data train
@@ -32,5 +32,7 @@ check "the headers of CUDA, cuBLAS and cuDNN are included in kernels/cuda" test 
     grep -rlE '#include [<"](cuda|cublas|cudnn)[A-Za-z0-9_]*\.h[>"]' kernels parallel model data train | grep -v '^kernels/cuda/')"
 check "kernels/cuda and kernels/cpu do not know each other" test -z "$(
     grep -rlE '#include "cpu/' kernels/cuda; grep -rlE '#include "cuda/' kernels/cpu)"
+check "of kernels/cuda only the stream is known above" test "$(
+    grep -roE '#include "cuda/[^"]*"' parallel model data train)" = 'parallel/comm_nccl.c:#include "cuda/stream.h"'
 check "the emulation is included by cuda.cuh only" test "$(grep -rl '"emulation/' kernels)" = kernels/cuda/cuda.cuh
 finish

@@ -152,10 +152,49 @@ START_TEST(long_names_are_cut_and_old_records_left_alone) {
 }
 END_TEST
 
+/* What rank 0 waits in: a record's number, or 0. */
+static uint64_t waits_in(void) {
+    weft_ledger_job *j;
+    ck_assert_int_eq(weft_ledger_job_open(&j, g_dir, NULL, 0), WEFT_OK);
+    uint64_t record = weft_ledger_job_rank(j, 0)->waits_in;
+    weft_ledger_job_close(j);
+    return record;
+}
+
+START_TEST(a_device_waits_in_one_record) {
+    weft_ledger *l[MOST];
+    open_all(l, 1, 1, 1);
+    uint64_t a = weft_ledger_enter(l[0], WEFT_GROUP_WORLD, WEFT_ALL_REDUCE, "a", 1);
+    uint64_t b = weft_ledger_enter(l[0], WEFT_GROUP_WORLD, WEFT_ALL_REDUCE, "b", 1);
+    ck_assert_uint_eq(waits_in(), 0);
+    weft_ledger_wait_device(l[0], a);
+    weft_ledger_wait_device(l[0], a);
+    ck_assert(waits_in() == a && ledger_waits_in(l[0]) == a);
+    weft_ledger_leave(l[0], a);
+    ck_assert(waits_in() == 0 && ledger_waits_in(l[0]) == 0);
+    weft_ledger_wait_device(l[0], b);
+    ck_assert(waits_in() == b && ledger_waits_in(l[0]) == b);
+    /* The host waits in one of its own, and comes back. */
+    uint64_t c = enter(l[0], WEFT_GROUP_WORLD, WEFT_AGREE, "c", 1);
+    ck_assert(waits_in() == c && ledger_waits_in(l[0]) == c);
+    weft_ledger_leave(l[0], c);
+    weft_ledger_wait_device(l[0], b);
+    ck_assert(waits_in() == b && ledger_waits_in(l[0]) == b);
+    weft_ledger_activity(l[0], "reading the batch");
+    ck_assert(waits_in() == 0 && ledger_waits_in(l[0]) == 0);
+    weft_ledger_wait_device(l[0], b);
+    ck_assert(waits_in() == b && ledger_waits_in(l[0]) == b);
+    weft_ledger_leave(l[0], b);
+    ck_assert(waits_in() == 0 && ledger_waits_in(l[0]) == 0);
+    close_all(l, 1);
+}
+END_TEST
+
 START_TEST(nothing_is_done_without_a_ledger) {
     int64_t bytes[WEFT_AXES + 1] = {1};
     uint64_t record = weft_ledger_enter(NULL, WEFT_GROUP_WORLD, WEFT_BARRIER, "x", 1);
     weft_ledger_wait(NULL, record);
+    weft_ledger_wait_device(NULL, record);
     weft_ledger_leave(NULL, record);
     weft_ledger_activity(NULL, "nothing");
     weft_ledger_step_begin(NULL, 1);
@@ -884,10 +923,24 @@ START_TEST(a_death_ends_the_job_with_one_message) {
 }
 END_TEST
 
-START_TEST(a_wait_of_too_long_names_the_missing_rank) {
+/* The same where devices wait: the hosts have queued more, and stand still with a full queue. */
+static void queue_for_rank_2(weft_ledger *l, int rank) {
+    pass(l, WEFT_GROUP_SHARD, WEFT_ALL_GATHER, "layers.6", 64);
+    weft_ledger_activity(l, "step 9: reading the batch");
+    const char *const names[] = {"layers.7", "layers.8", "layers.9"};
+    uint64_t first = 0;
+    for (int i = 0; i < 3 && rank != 2; i++) {
+        uint64_t record = weft_ledger_enter(l, WEFT_GROUP_SHARD, WEFT_ALL_GATHER, names[i], 64);
+        first = i == 0 ? record : first;
+        weft_ledger_wait_device(l, first);
+    }
+    for (;;) pause();
+}
+
+static void a_wait_of_too_long(void (*work)(weft_ledger *l, int rank)) {
     guarded_job j;
     int status[MOST];
-    start_guarded(&j, 4, 0.5, wait_for_rank_2);
+    start_guarded(&j, 4, 0.5, work);
     double begin = now_s();
     /* mpirun would end rank 2; here its neighbour's death does. */
     double took = wait_for_all(&j, status);
@@ -904,6 +957,11 @@ START_TEST(a_wait_of_too_long_names_the_missing_rank) {
     ck_assert_says(log, "was at: step 9: reading the batch");
     free(log);
     weft_fs_remove_tree(g_dir);
+}
+
+START_TEST(a_wait_of_too_long_names_the_missing_rank) {
+    a_wait_of_too_long(wait_for_rank_2);
+    a_wait_of_too_long(queue_for_rank_2);
 }
 END_TEST
 
@@ -933,7 +991,7 @@ START_TEST(an_end_in_order_is_no_death) {
 END_TEST
 
 SUITE_MAIN("ledger", the_ring_keeps_the_last_records, long_names_are_cut_and_old_records_left_alone,
-           nothing_is_done_without_a_ledger, bytes_are_summed_by_axis_and_step,
+           a_device_waits_in_one_record, nothing_is_done_without_a_ledger, bytes_are_summed_by_axis_and_step,
            records_are_read_while_they_are_written, all_in_step_and_finished, one_rank_behind, two_ranks_part,
            sizes_that_must_agree, one_rank_leaves_a_collective_out, one_rank_is_a_collective_ahead,
            a_chain_is_followed, ranks_that_wait_for_each_other, past_a_collective_into_another,

@@ -53,6 +53,7 @@ void pair_open(pair *p, weft_dtype act) {
     }
     ck_assert(weft_device_open_cpu(&p->cpu) == WEFT_OK && weft_device_open_cuda(&p->gpu, &o) == WEFT_OK);
     ck_assert(weft_device_size(&p->cpu, (size_t)64 << 20) == WEFT_OK);
+    ck_assert(weft_mark_make(&p->gpu, &p->ready) == WEFT_OK);
     p->seed = 1;
 }
 
@@ -63,6 +64,7 @@ void pair_close(pair *p) {
         free(a->before);
         p->gpu.driver->free(&p->gpu, (char *)a->gpu - a->guard);
     }
+    weft_mark_free(&p->gpu, &p->ready);
     weft_device_close(&p->cpu);
     weft_device_close(&p->gpu);
 }
@@ -79,6 +81,12 @@ static void *allocate(size_t bytes) {
     return p;
 }
 
+/* Until what is queued on the stream of operations is done: nothing here may depend on another stream. */
+static void settle(pair *p) {
+    weft_mark_set(&p->gpu, &p->ready);
+    weft_host_wait(&p->gpu, &p->ready);
+}
+
 static void move(pair *p, void *to, const void *from, size_t bytes, bool up) {
     void *pinned;
     ck_assert(weft_host_memory(&p->gpu, bytes, &pinned) == WEFT_OK);
@@ -88,7 +96,7 @@ static void move(pair *p, void *to, const void *from, size_t bytes, bool up) {
     } else {
         weft_download(&p->gpu, pinned, from, bytes);
     }
-    weft_device_finish(&p->gpu);
+    settle(p);
     if (!up) memcpy(to, pinned, bytes);
     weft_host_memory_free(&p->gpu, pinned);
 }
@@ -229,7 +237,7 @@ void pair_end(pair *p, int phase) {
     weft_device *d = phase ? &p->gpu : &p->cpu;
     ck_assert_msg(d->act.top == 0, "%s keeps %zu bytes of workspace", d->name, d->act.top);
     if (phase < 2) return;
-    weft_device_finish(d);
+    settle(p);
     ck_assert_msg(d->act.peak == d->act.capacity, "workspace: %zu bytes dry, %zu used", d->act.capacity,
                   d->act.peak);
     for (int i = 0; i < p->count; i++) check_guards(p, &p->arrays[i]);

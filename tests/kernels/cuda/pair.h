@@ -36,6 +36,7 @@ typedef struct pair_one {
 
 typedef struct pair {
     weft_device cpu, gpu;
+    weft_mark ready;
     bool on_gpu; /* which side PAIR() means at the moment */
     uint64_t seed;
     int count;
