@@ -306,8 +306,7 @@ size_t weft_reduce_shards_bytes(const weft_comm *c, weft_group_kind g, int64_t n
     return r.g->size == 1 ? 0 : work_bytes(&r);
 }
 
-/* Where the device queues and `later` is given, that is to be finished; otherwise it is NULL or left alone.
- */
+/* With `later`, which is idle, on a device that queues: to be finished. */
 static void reduce_shards(weft_comm *c, weft_group_kind g, const char *tensor, weft_real *mine,
                           const weft_real *x, int64_t n, weft_dtype wire, bool accumulate, weft_arena *work,
                           weft_request *later) {

@@ -13,8 +13,8 @@
  * serves a run and its plan.
  *
  * Every call is collective on its group, blocks until this rank's part is complete unless it is named _start,
- * cannot fail (MPI aborts the job), and is recorded in the ledger under `tensor`. All members pass the same
- * sizes except where counts are given. Nothing is allocated after the first call with given sizes.
+ * cannot fail (MPI or NCCL ends the job), and is recorded in the ledger under `tensor`. All members pass the
+ * same sizes except where counts are given. Nothing is allocated after the first call with given sizes.
  *
  * Traffic. Each call counts the bytes that this rank receives from others (a reduction: what it receives for
  * its partial sums; an all-reduce: both halves), with one exception: of an all-to-all of tokens it counts the

@@ -7,8 +7,8 @@
  * lanes, sums over the channels over the rest of the warp.
  *
  * What is elementwise is computed before, by all threads, 8 channels of a token each, and lies in shared
- * memory as [token][channel]. Beyond the last token, channel or state everything is 0 and decays are 1: it
- * changes nothing.
+ * memory as [token][channel]. Beyond the last token, channel or state all inputs are 0 and decays are 1: they
+ * change nothing.
  *
  * Walks. Few channels do not fill a GPU. Then every sequence is cut into `count` stretches that are walked at
  * the same time: first each for its last state when it begins from zeros and for its sum of delta
@@ -47,9 +47,9 @@ template <class T> struct alignas(16) scan_raw {
 
 /* ---- walks ---- */
 
+/* Stretches of a sequence; tokens of one, a multiple of the chunk (of the last: the rest). */
 typedef struct scan_walks {
-    int64_t count,
-        length; /* stretches of a sequence; tokens of one, a multiple of the chunk (the last: the rest) */
+    int64_t count, length;
 } scan_walks;
 
 /* Blocks of 64 channels that keep a large GPU busy; fewest tokens of a stretch, and fewest stretches: a
@@ -117,8 +117,7 @@ static __device__ __forceinline__ float octet_sum(const float (&x)[8]) {
 
 /* ---- what a thread works on ---- */
 
-/* The walk and the channels of the calling block. (Positions are int32 in doc_start: a token's number is an
- * int.) */
+/* The walk and the channels of the calling block. Positions in doc_start are int32: so are tokens here. */
 template <int CHANNELS> struct scan_stretch {
     int b, walk, e0, start, end; /* walk: in [B,count] */
     __device__ __forceinline__ scan_stretch(const weft_scan &a, const scan_walks &w, int64_t first,
@@ -175,8 +174,7 @@ template <int CHANNELS> struct scan_lane {
 
 /* The thread's part of elementwise work: SCAN_SHARE channels of a token of the chunk. */
 template <int CHANNELS> struct scan_share {
-    /* Of shared arrays: the lanes of a channel reach the same channel of four tokens without a bank conflict.
-     */
+    /* Stride of shared arrays: the lanes of a warp reach 8 channels of 4 tokens without a bank conflict. */
     static constexpr int row = CHANNELS + 8;
     static constexpr int threads = CHANNELS * SCAN_LANES;
     static_assert(threads * SCAN_SHARE == SCAN_CHUNK * CHANNELS, "every thread has one part of a chunk");
@@ -191,7 +189,7 @@ template <int CHANNELS> struct scan_share {
         channels = a.E - e < SCAN_SHARE ? static_cast<int>(a.E - e) : SCAN_SHARE;
         start = s.start, end = s.end, first_row = s.b * a.T, wide = can_wide;
     }
-    __device__ __forceinline__ bool there(int t0, int i) const { return t0 + token < end && i < channels; }
+    __device__ __forceinline__ bool there(int t0) const { return t0 + token < end; }
     /* Of the chunk that begins with token t0; zeros outside the stretch. */
     template <class T>
     __device__ __forceinline__ scan_raw<T> read(const weft_act *x, int64_t ld, int t0) const {

@@ -61,7 +61,7 @@ static __device__ __forceinline__ void prepare(const weft_scan &a, S *s, const s
     me.write<T>(a.dz, a.ldz, t0, dz);
     const scan_eight bias = me.parameter(a.dt_bias);
     scan_eight delta = dt.numbers();
-    for (int i = 0; i < SCAN_SHARE; i++) delta.v[i] = me.there(t0, i) ? softplus(delta.v[i] + bias.v[i]) : 0;
+    for (int i = 0; i < SCAN_SHARE; i++) delta.v[i] = me.there(t0) ? softplus(delta.v[i] + bias.v[i]) : 0;
     store_floats(s->delta + me.at, delta);
     store_floats(s->u + me.at, u.numbers());
 }

@@ -16,7 +16,7 @@ static __device__ __forceinline__ void prepare(fwd_shared *s, const share &me, c
     const scan_eight raw = dt.numbers();
     scan_eight delta, x = u.numbers();
     for (int i = 0; i < SCAN_SHARE; i++) {
-        delta.v[i] = me.there(t0, i) ? softplus(raw.v[i] + bias.v[i]) : 0;
+        delta.v[i] = me.there(t0) ? softplus(raw.v[i] + bias.v[i]) : 0;
         x.v[i] *= delta.v[i];
     }
     store_floats(s->delta + me.at, delta);

@@ -34,7 +34,7 @@ static __device__ __forceinline__ void prepare(state_shared *s, const share &me,
     const scan_eight dt = in.dt.numbers();
     scan_eight delta, x = in.x.numbers();
     for (int i = 0; i < SCAN_SHARE; i++) {
-        delta.v[i] = me.there(t0, i) ? softplus(dt.v[i] + bias.v[i]) : 0;
+        delta.v[i] = me.there(t0) ? softplus(dt.v[i] + bias.v[i]) : 0;
         if (!REVERSE) x.v[i] *= delta.v[i];
     }
     if (REVERSE) {

@@ -71,6 +71,7 @@ static void run(const broken_program *b, char *said, size_t size) {
 START_TEST(broken_programs_are_found) {
     static char said[1 << 16];
     int missed = 0;
+    unsetenv("WEFT_EMULATED_STREAMS"); /* what is missing shows when all is late */
     for (const broken_program *b = broken_programs; b->name; b++) {
         if (!expected(b)) continue;
         run(b, said, sizeof said);

@@ -1,7 +1,7 @@
 /* The CUDA device (kernels/cuda/device.cu), as far as runtime/device.h promises. */
 #include "cuda/stream.h"
 #include "ops.h"
-#include "support/suite.h"
+#include "emulation/each.h"
 
 #include <string.h>
 
@@ -127,5 +127,6 @@ START_TEST(marks_order_the_streams_and_the_host) {
 }
 END_TEST
 
-SUITE_MAIN("cuda device", opens_the_gpu_of_its_rank, without_a_gpu_only_a_dry_device_opens,
-           arenas_are_zeroed_and_may_not_fit, marks_order_the_streams_and_the_host)
+SUITE_MAIN_EACH("cuda device", "WEFT_EMULATED_STREAMS", "late eager random", opens_the_gpu_of_its_rank,
+                without_a_gpu_only_a_dry_device_opens, arenas_are_zeroed_and_may_not_fit,
+                marks_order_the_streams_and_the_host)

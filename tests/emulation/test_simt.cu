@@ -9,7 +9,7 @@
 
 #include <check.h>
 extern "C" {
-#include "support/suite.h"
+#include "emulation/each.h"
 }
 
 namespace {
@@ -367,7 +367,8 @@ END_TEST
 
 } // namespace
 
-SUITE_MAIN("simt", every_thread_runs_once, shuffles_of_all_types, votes_and_masks,
-           warp_barriers_of_part_of_a_warp, products_of_fragments, votes_of_a_block, shared_memory,
-           much_dynamic_shared_memory, sums_of_a_block, the_last_block_sees_all, atomics, bits_of_numbers,
-           bf16_rounds_to_nearest_even)
+SUITE_MAIN_EACH("simt", "WEFT_SIMT_ORDER", "forward reverse random", every_thread_runs_once,
+                shuffles_of_all_types, votes_and_masks, warp_barriers_of_part_of_a_warp,
+                products_of_fragments, votes_of_a_block, shared_memory, much_dynamic_shared_memory,
+                sums_of_a_block, the_last_block_sees_all, atomics, bits_of_numbers,
+                bf16_rounds_to_nearest_even)

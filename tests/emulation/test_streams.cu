@@ -10,7 +10,7 @@
 
 #include <check.h>
 extern "C" {
-#include "support/suite.h"
+#include "emulation/each.h"
 }
 
 namespace {
@@ -282,6 +282,7 @@ END_TEST
 
 } // namespace
 
-SUITE_MAIN("streams", a_right_program_is_right_under_every_policy, work_runs_when_someone_waits_for_it,
-           events_that_were_never_recorded_hold_nobody_up, what_is_destroyed_or_freed_is_used_first,
-           an_upload_behind_a_download, memory_starts_as_nan_and_has_an_end, poison, devices)
+SUITE_MAIN_EACH("streams", "WEFT_EMULATED_STREAMS", "late eager random",
+                a_right_program_is_right_under_every_policy, work_runs_when_someone_waits_for_it,
+                events_that_were_never_recorded_hold_nobody_up, what_is_destroyed_or_freed_is_used_first,
+                an_upload_behind_a_download, memory_starts_as_nan_and_has_an_end, poison, devices)

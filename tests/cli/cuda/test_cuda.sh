@@ -56,6 +56,20 @@ check "in random order: the same bits" cmp <(losses order-late) <(losses order-r
 WEFT_EMULATED_POISON=1 expect 0 "done: step 3" train 2 poisoned device=cuda mesh.fsdp=2 train.steps=3
 check "memory of NaN: the same bits" cmp <(losses order-late) <(losses poisoned)
 
+# ---- plans, which need no GPU ----
+
+fits() { # BYTES RANKS CONFIG key=value...: on each GPU of that many
+    local most=$1 ranks=$2
+    shift 2
+    WEFT_EMULATED_GPUS=0 "$WEFT" plan "$@" --ranks "$ranks" --json >plan.json
+    check "${*##*/} on $ranks: $(number plan.json per_rank_bytes) bytes of $most" \
+        test "$(number plan.json per_rank_bytes)" -gt 1000000000 -a "$(number plan.json per_rank_bytes)" -lt "$most"
+}
+fits 80000000000 1 "$SRC/configs/hybrid-1.3b.yaml"
+fits 80000000000 8 "$SRC/configs/hybrid-7b.yaml"
+fits 80000000000 64 "$SRC/configs/jamba-52b.yaml" device=cuda precision=bf16 mesh.ep=8
+fits 80000000000 512 "$SRC/configs/jamba-52b.yaml" device=cuda precision=bf16 mesh.ep=8
+
 # ---- what cannot be ----
 
 expect 2 "needs a GPU" train 1 refused device=cpu precision=bf16 train.steps=1

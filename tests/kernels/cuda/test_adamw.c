@@ -58,8 +58,8 @@ static void update(weft_dtype type, size_t i, bool with_copy) {
 
 START_TEST(agrees_with_cpu) {
     FOR_TYPES(t)
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) for (int copy = 0; copy < 2; copy++)
-        update(types[t], i, copy);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int copy = 0; copy < 2; copy++) update(types[t], i, copy);
 }
 END_TEST
 

@@ -43,7 +43,7 @@ typedef struct problem {
     int64_t B, T, E, N, wide, pos0;
     pair_array u, dt, z, Bm, Cm, dt_bias, A_log, D, doc_start, h0, dout, y_in, dhT;
     pair_array y, out, hT, sigma, states, du, ddt, dz, dB, dC, ddt_bias, dA_log, dD, dh0;
-    pair_array y_alone, out_alone, hT_alone, sigma_alone, dh0_alone;
+    pair_array y_alone, out_alone, sigma_with, hT_alone, sigma_alone, sigma_only, dh0_alone;
 } problem;
 
 static void set(pair *p, pair_array a, int64_t i, float x) {
@@ -79,6 +79,7 @@ static problem make(pair *p, const scan_shape *s) {
     q.dh0 = pair_real_out(p, states);
 
     q.y_alone = pair_act_out(p, M * (E + wide)), q.out_alone = pair_act_out(p, M * (E + wide));
+    q.sigma_with = pair_real_out(p, s->B * E), q.sigma_only = pair_real_out(p, s->B * E);
     q.hT_alone = pair_real_out(p, states), q.sigma_alone = pair_real_out(p, s->B * E);
     q.dh0_alone = pair_real_out(p, states);
     return q;
@@ -170,8 +171,12 @@ static void run_all(weft_device *d, const pair *p, const problem *q) {
     outputs.states = outputs.hT = outputs.sigma = NULL;
     outputs.y = pair_at(p, q->y_alone), outputs.out = pair_at(p, q->out_alone);
     d->ops->scan_fwd(d, &outputs);
+    outputs.sigma = pair_at(p, q->sigma_with);
+    d->ops->scan_fwd(d, &outputs);
     weft_scan forward = state_forward(&whole);
     forward.hT = pair_at(p, q->hT_alone), forward.sigma = pair_at(p, q->sigma_alone);
+    d->ops->scan_fwd(d, &forward);
+    forward.hT = NULL, forward.sigma = pair_at(p, q->sigma_only);
     d->ops->scan_fwd(d, &forward);
     weft_scan backward = whole;
     backward.y = pair_at(p, q->y_in); /* not this side's own, which is rounded in bf16 */
@@ -192,6 +197,8 @@ static void check_scan(weft_dtype type, const scan_shape *s) {
     pair_check(&p, q.sigma, "sigma", TOLERANCE);
     pair_check(&p, q.y_alone, "y alone", TOLERANCE);
     pair_check(&p, q.out_alone, "out alone", TOLERANCE);
+    pair_check(&p, q.sigma_with, "sigma with outputs", TOLERANCE);
+    pair_check(&p, q.sigma_only, "sigma only", TOLERANCE);
     pair_check(&p, q.hT_alone, "hT alone", TOLERANCE);
     pair_check(&p, q.sigma_alone, "sigma alone", TOLERANCE);
     check_gradients(&p, &q);
