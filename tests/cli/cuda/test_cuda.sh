@@ -45,7 +45,16 @@ check "bf16: near the CPU's fp32" same_losses whole cpu 4 1e-2
 expect 0 "going on from" train 1 moved device=cpu train.steps=5
 expect 0 "going on from" train 4 moved device=cuda mesh.tp=4 train.steps=6
 
-# Both schedules of the emulated streams give the same bits.
+# attention: auto takes cuDNN where it can and where it agrees with our kernels.
+whole=(device=cuda precision=bf16 data.document_mask=false train.seq_len=128 model.num_attention_heads=2
+    model.num_key_value_heads=1 train.global_batch=2 train.steps=2)
+expect 0 "1 x 128 tokens, 2 heads of 16 over 1: cuDNN" train 1 by-cudnn "${whole[@]}" attention=cudnn
+expect 0 "done: step 2" train 1 by-weft "${whole[@]}" attention=weft
+WEFT_EMULATED_CUDNN=wrong expect 0 "the two disagree on a probe" train 1 by-auto "${whole[@]}"
+check "cuDNN's attention and ours: near each other" same_losses by-cudnn by-weft 2 1e-3
+check "auto, where the two disagree: ours" cmp <(losses by-auto) <(losses by-weft)
+
+# All orders of the emulated streams give the same bits.
 for order in late eager random; do
     WEFT_EMULATED_STREAMS=$order expect 0 "done: step 3" train 2 order-$order device=cuda mesh.fsdp=2 train.steps=3
 done
@@ -73,6 +82,7 @@ fits 80000000000 512 "$SRC/configs/jamba-52b.yaml" device=cuda precision=bf16 me
 # ---- what cannot be ----
 
 expect 2 "needs a GPU" train 1 refused device=cpu precision=bf16 train.steps=1
+WEFT_EMULATED_CUDNN=absent expect 2 "attention by cuDNN was asked for" train 1 refused "${whole[@]}" attention=cudnn
 expect 2 "needs a GPU" train 1 refused device=cpu mesh.reduce=bf16 train.steps=1
 WEFT_EMULATED_GPUS=1 expect 2 "GPU" train 2 refused device=cuda train.steps=1
 WEFT_EMULATED_GPUS=0 expect 2 "device=cpu" train 1 refused device=cuda train.steps=1

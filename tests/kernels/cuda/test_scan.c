@@ -233,11 +233,12 @@ START_TEST(state_in_place) {
         PAIR_RUN(&p, {
             weft_scan a = scan_of(&p, &q, 0);
             a.hT = pair_at(&p, q.h0);
-            a.states = a.sigma = NULL;
+            a.states = NULL;
             ops->scan_fwd(d, &a);
         });
         pair_check(&p, q.out, "out", TOLERANCE);
         pair_check(&p, q.h0, "state", TOLERANCE);
+        pair_check(&p, q.sigma, "sigma", TOLERANCE);
         pair_close(&p);
     }
 }
