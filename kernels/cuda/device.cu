@@ -100,6 +100,8 @@ static void cuda_finish(weft_device *d) {
 static void cuda_close(weft_device *d) {
     weft_cuda *c = cuda_state(d);
     if (!c) return;
+    for (cudaStream_t stream : c->stream)
+        if (stream) CUDA_CHECK(cudaStreamSynchronize(stream));
     if (c->gemm) cuda_gemm_close(c);
     if (c->cudnn) cuda_cudnn_close(c);
     for (cudaStream_t stream : c->stream)

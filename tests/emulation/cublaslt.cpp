@@ -11,6 +11,12 @@
 #include <cstring>
 #include <vector>
 
+/* This file is not instrumented for TSan: it says itself which elements it reads and writes. */
+#ifdef SIMT_TSAN
+extern "C" void __tsan_read_range(void *p, unsigned long bytes);
+extern "C" void __tsan_write_range(void *p, unsigned long bytes);
+#endif
+
 namespace {
 
 /* ---- the library's opaque structures ---- */
@@ -112,6 +118,21 @@ float tf32(float x) {
     return x;
 }
 
+void note(const layout &l, const void *p, bool write) {
+#ifdef SIMT_TSAN
+    for (int64_t j = 0; j < l.cols; j++) {
+        char *column = static_cast<char *>(const_cast<void *>(p)) + j * l.ld * l.element();
+        const unsigned long bytes = static_cast<unsigned long>(l.rows * l.element());
+        if (write)
+            __tsan_write_range(column, bytes);
+        else
+            __tsan_read_range(column, bytes);
+    }
+#else
+    (void)l, (void)p, (void)write;
+#endif
+}
+
 float load(const layout &l, const void *p, int64_t row, int64_t col) {
     const int64_t at = col * l.ld + row;
     if (l.type == CUDA_R_16BF) return __bfloat162float(static_cast<const __nv_bfloat16 *>(p)[at]);
@@ -153,6 +174,11 @@ void multiply(const problem &p, const operands &o) {
     const std::vector<float> a = unpack(p.a, o.a, p.of.trans_a == CUBLAS_OP_T, round);
     const std::vector<float> b = unpack(p.b, o.b, p.of.trans_b == CUBLAS_OP_T, round);
     std::vector<float> sum(static_cast<size_t>(rows));
+    note(p.a, o.a, false);
+    note(p.b, o.b, false);
+    note(p.d, o.d, true);
+    if (p.of.epilogue == CUBLASLT_EPILOGUE_BIAS)
+        note(layout(p.d.type, p.d.rows, 1, p.d.rows), p.of.bias, false);
     const uint64_t edge = o.workspace_bytes < 64 ? o.workspace_bytes : 64;
     memset(o.workspace, 0xff, edge);
     memset(o.workspace + o.workspace_bytes - edge, 0xff, edge);

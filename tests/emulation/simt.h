@@ -9,7 +9,8 @@
  * memory; with TSan races between the threads of a block, between blocks, and between streams, whether or not
  * the order at hand exposes them.
  *
- * Only what the project's kernels use is here; what is missing fails to compile. */
+ * Not all of CUDA C++ is here; what is missing fails to compile, and so do atomic sums of floating point and
+ * plain __shared__ variables. Mathematical functions are the host's. */
 #ifndef WEFT_EMULATION_SIMT_H
 #define WEFT_EMULATION_SIMT_H
 
@@ -18,7 +19,6 @@
 #include <cuda_bf16.h>
 #include <cuda_runtime.h>
 
-#include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <memory>
@@ -61,7 +61,7 @@ struct site {
     }
 };
 
-/* ---- inside a kernel (simt.cpp) ---- */
+/* ---- inside a kernel (block.cpp, warp.cpp) ---- */
 
 /* Returns how many threads of the block came with `vote`. */
 int barrier(bool vote, const char *what, site at);
@@ -162,16 +162,13 @@ inline void __syncwarp(unsigned mask = 0xffffffff, simt::site at = simt::site::h
 inline void __threadfence() {
     simt::fence();
 }
-inline void __threadfence_block() {
-    simt::fence();
-}
 
 /* ---- warps ---- */
 
 namespace simt {
+template <class T> constexpr bool is_word = std::is_arithmetic_v<T> && (sizeof(T) == 4 || sizeof(T) == 8);
 template <class T>
-constexpr bool shuffles = (std::is_arithmetic_v<T> && sizeof(T) >= 4) || std::is_same_v<T, __nv_bfloat16> ||
-                          std::is_same_v<T, __nv_bfloat162>;
+constexpr bool shuffles = is_word<T> || std::is_same_v<T, __nv_bfloat16> || std::is_same_v<T, __nv_bfloat162>;
 
 template <class T> inline T shuffled(unsigned mask, T x, unsigned from, const char *what, site at) {
     static_assert(shuffles<T>, "not a type that CUDA shuffles");
@@ -222,7 +219,7 @@ inline int __reduce_add_sync(unsigned mask, int x, simt::site at = simt::site::h
     return static_cast<int>(simt::reduce_add(mask, static_cast<unsigned>(x), at));
 }
 template <class T> inline unsigned __match_any_sync(unsigned mask, T x, simt::site at = simt::site::here()) {
-    static_assert(std::is_arithmetic_v<T> && sizeof(T) >= 4, "not a type that CUDA matches");
+    static_assert(simt::is_word<T>, "not a type that CUDA matches");
     uint64_t bits = 0;
     memcpy(&bits, &x, sizeof x);
     return simt::match_any(mask, bits, at);
@@ -231,7 +228,8 @@ template <class T> inline unsigned __match_any_sync(unsigned mask, T x, simt::si
 /* ---- atomics: of integers only, so that sums have an order ---- */
 
 namespace simt {
-template <class T> struct type { typedef T of; /* an argument that decides nothing about T */ };
+/* T for an argument that does not decide what T is. */
+template <class T> struct type { typedef T of; };
 template <class T>
 constexpr bool has_atomics =
     std::is_same_v<T, int> || std::is_same_v<T, unsigned> || std::is_same_v<T, unsigned long long>;
@@ -253,7 +251,7 @@ SIMT_ATOMIC(atomicAdd, old + x)
 SIMT_ATOMIC(atomicSub, old - x)
 SIMT_ATOMIC(atomicMax, old > x ? old : x)
 SIMT_ATOMIC(atomicMin, old < x ? old : x)
-SIMT_ATOMIC(atomicAnd, old &x)
+SIMT_ATOMIC(atomicAnd, (old) & (x))
 SIMT_ATOMIC(atomicOr, old | x)
 SIMT_ATOMIC(atomicXor, old ^ x)
 #undef SIMT_ATOMIC
@@ -265,111 +263,6 @@ inline T atomicCAS(T *p, typename simt::type<T>::of expected, typename simt::typ
     return simt::atomically(p, [=](T old) { return old == expected ? x : old; });
 }
 
-/* ---- numbers: the host's, which are at least as exact as CUDA's ---- */
-
-template <class T> inline T __ldg(const T *p) {
-    return *p;
-}
-template <class A, class B> inline constexpr std::common_type_t<A, B> max(A a, B b) {
-    return a < b ? b : a;
-}
-template <class A, class B> inline constexpr std::common_type_t<A, B> min(A a, B b) {
-    return b < a ? b : a;
-}
-
-inline float rsqrtf(float x) {
-    return 1.0f / sqrtf(x);
-}
-inline double rsqrt(double x) {
-    return 1.0 / sqrt(x);
-}
-inline float __expf(float x) {
-    return expf(x);
-}
-inline float __logf(float x) {
-    return logf(x);
-}
-inline float __log2f(float x) {
-    return log2f(x);
-}
-inline float __fdividef(float a, float b) {
-    return a / b;
-}
-inline float __fadd_rn(float a, float b) {
-    return a + b;
-}
-inline float __fsub_rn(float a, float b) {
-    return a - b;
-}
-inline float __fmul_rn(float a, float b) {
-    return a * b;
-}
-inline float __fdiv_rn(float a, float b) {
-    return a / b;
-}
-inline float __fmaf_rn(float a, float b, float c) {
-    return fmaf(a, b, c);
-}
-inline float __fsqrt_rn(float x) {
-    return sqrtf(x);
-}
-inline double __dadd_rn(double a, double b) {
-    return a + b;
-}
-inline double __dmul_rn(double a, double b) {
-    return a * b;
-}
-
-namespace simt {
-template <class To, class From> inline To bits(From x) {
-    static_assert(sizeof(To) == sizeof(From));
-    To y;
-    memcpy(&y, &x, sizeof y);
-    return y;
-}
-} // namespace simt
-
-inline unsigned __float_as_uint(float x) {
-    return simt::bits<unsigned>(x);
-}
-inline int __float_as_int(float x) {
-    return simt::bits<int>(x);
-}
-inline float __uint_as_float(unsigned x) {
-    return simt::bits<float>(x);
-}
-inline float __int_as_float(int x) {
-    return simt::bits<float>(x);
-}
-inline long long __double_as_longlong(double x) {
-    return simt::bits<long long>(x);
-}
-inline double __longlong_as_double(long long x) {
-    return simt::bits<double>(x);
-}
-inline int __popc(unsigned x) {
-    return __builtin_popcount(x);
-}
-inline int __popcll(unsigned long long x) {
-    return __builtin_popcountll(x);
-}
-inline int __ffs(int x) {
-    return __builtin_ffs(x);
-}
-inline int __ffsll(long long x) {
-    return __builtin_ffsll(x);
-}
-inline int __clz(int x) {
-    return x ? __builtin_clz(static_cast<unsigned>(x)) : 32;
-}
-inline int __clzll(long long x) {
-    return x ? __builtin_clzll(static_cast<unsigned long long>(x)) : 64;
-}
-inline unsigned __umulhi(unsigned a, unsigned b) {
-    return static_cast<unsigned>(static_cast<uint64_t>(a) * b >> 32);
-}
-inline unsigned long long __umul64hi(unsigned long long a, unsigned long long b) {
-    return static_cast<unsigned long long>(static_cast<unsigned __int128>(a) * b >> 64);
-}
+#include "emulation/numbers.h"
 
 #endif

@@ -116,7 +116,7 @@ START_TEST(marks_order_the_streams_and_the_host) {
         ck_assert_int_eq(numbers[1], i);
     }
     const char *policy = getenv("WEFT_EMULATED_STREAMS");
-    if (!policy || strcmp(policy, "late") == 0) ck_assert_int_eq(polled, 3);
+    if (!policy || strcmp(policy, "late") == 0) ck_assert_int_ge(polled, 3);
     weft_device_set_poll(NULL, NULL);
     weft_mark_free(&d, &there);
     weft_mark_free(&d, &back);
