@@ -40,6 +40,13 @@ foreach(source ${sources})
   endif()
 endforeach()
 
+# Longer training runs: all steps in fp32, 100 in bf16.
+foreach(ranks 1 2 4)
+  add_test(NAME long/cuda_train_${ranks} CONFIGURATIONS long COMMAND ${MPIEXEC_EXECUTABLE} -n ${ranks} $<TARGET_FILE:train_cuda_test_train_mpi>)
+  set_tests_properties(long/cuda_train_${ranks} PROPERTIES SKIP_RETURN_CODE 77 LABELS long TIMEOUT 3600
+    ENVIRONMENT "${test_environment};OMP_NUM_THREADS=1;WEFT_LONG=1;WEFT_VERBOSE=1")
+endforeach()
+
 if(WEFT_CUDA_KIND STREQUAL real)
   add_test(NAME kernels/cuda/budget COMMAND kernels/cuda/check_budget ${CMAKE_BINARY_DIR} WORKING_DIRECTORY ${CMAKE_CURRENT_SOURCE_DIR})
   set_tests_properties(kernels/cuda/budget PROPERTIES LABELS cuda SKIP_RETURN_CODE 77)

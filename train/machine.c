@@ -28,7 +28,10 @@ static double measure(weft_device *d) {
         return 0;
     d->ops->zero(d, scratch.base, scratch.capacity);
     int runs = 1;
-    while (time_product(d, scratch.base, n, 1) < LONG_ENOUGH && n < most) n *= 2;
+    for (;; n *= 2) {
+        time_product(d, scratch.base, n, 1); /* the first of a size loads libraries and kernels */
+        if (n == most || time_product(d, scratch.base, n, 1) >= LONG_ENOUGH) break;
+    }
     while (!weft_device_on_host(d) && time_product(d, scratch.base, n, runs) < LONG_ENOUGH) runs *= 2;
     for (int i = 0; i < RUNS; i++) {
         double rate = 2.0 * (double)(n * (n / 2) * (n / 2)) * runs / time_product(d, scratch.base, n, runs);

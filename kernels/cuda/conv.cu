@@ -123,8 +123,8 @@ template <class T> static __global__ void __launch_bounds__(FWD_THREADS) halo_ke
 }
 
 /* Row t gives the gradient of its c, dc, to the K rows of x that it was made of; dx of a row is complete K-1
- * rows later. So a run goes on for K-1 rows after its last, which count for dx alone. partials:
- * [run][K+1][E], the last row of a run for bias. */
+ * rows later. So a run goes on for K-1 rows after its last, which count for dx alone; the rows of the halo
+ * are the first run's. partials: [run][K+1][E], the last row of a run for bias. */
 template <class T, int V, int KC>
 static __global__ void __launch_bounds__(BWD_THREADS)
     conv_bwd_kernel(weft_conv a, int64_t rows, int64_t runs, float *partials) {
@@ -163,7 +163,7 @@ static __global__ void __launch_bounds__(BWD_THREADS)
         for (int v = 0; v < V; v++) out.v[v] = dx.at(K - 1, v);
         if (done >= r.t0)
             store_floats(static_cast<T *>(a.dx) + (r.b * a.T + done) * a.ldx + r.e, out);
-        else if (done < 0 && a.dhalo)
+        else if (done < 0 && r.t0 == 0 && a.dhalo)
             store_floats(static_cast<T *>(a.dhalo) + (r.b * (K - 1) + K - 1 + done) * a.E + r.e, out);
 #pragma unroll(KC ? KC : 1)
         for (int64_t i = K - 1; i > 0; i--)

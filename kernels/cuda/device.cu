@@ -150,28 +150,30 @@ void *weft_cuda_stream(const weft_device *d) {
     return cuda_stream(d);
 }
 
-/* The GPU of this rank, and two streams on it. */
+/* The GPU of this rank, and two streams on it. A rank that sees one GPU only has been given it by whoever
+ * started it (srun --gpus-per-task=1); should two ranks share it after all, NCCL refuses. */
 static weft_status open_gpu(weft_cuda *c, int rank) {
-    int count = 0, major = 0, minor = 0, least, greatest;
+    int count = 0, ordinal, major = 0, minor = 0, least, greatest;
     cudaError_t e = cudaGetDeviceCount(&count);
     if (e != cudaSuccess) goto failed;
-    if (rank >= count)
+    ordinal = count == 1 ? 0 : rank;
+    if (ordinal >= count)
         WEFT_FAIL(
             WEFT_EINPUT,
             "device=cuda: this is rank %d of its machine, where %d GPU%s can be used (CUDA_VISIBLE_DEVICES "
             "narrows them down); start at most one rank per GPU, or use device=cpu",
             rank, count, count == 1 ? "" : "s");
-    c->ordinal = rank;
-    if ((e = cudaSetDevice(rank)) != cudaSuccess ||
-        (e = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, rank)) != cudaSuccess ||
-        (e = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, rank)) != cudaSuccess ||
-        (e = cudaDeviceGetAttribute(&c->processors, cudaDevAttrMultiProcessorCount, rank)) != cudaSuccess)
+    c->ordinal = ordinal;
+    if ((e = cudaSetDevice(ordinal)) != cudaSuccess ||
+        (e = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, ordinal)) != cudaSuccess ||
+        (e = cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, ordinal)) != cudaSuccess ||
+        (e = cudaDeviceGetAttribute(&c->processors, cudaDevAttrMultiProcessorCount, ordinal)) != cudaSuccess)
         goto failed;
     if (major < LEAST_CAPABILITY)
         WEFT_FAIL(WEFT_EINPUT,
                   "device=cuda: GPU %d is of compute capability %d.%d; %d.0 (Ampere) is the least that runs "
                   "this; use device=cpu",
-                  rank, major, minor, LEAST_CAPABILITY);
+                  ordinal, major, minor, LEAST_CAPABILITY);
     if ((e = cudaDeviceGetStreamPriorityRange(&least, &greatest)) != cudaSuccess) goto failed;
     for (int i = 0; i < WEFT_STREAMS; i++) {
         /* What other ranks wait for goes first. */

@@ -41,6 +41,7 @@ static int kernel_name_length(const char *text) {
     fprintf(stderr, "SIMT error: ");
     if (g)
         fprintf(stderr, "%s:%d: kernel %.*s: ", g->at.file, g->at.line, kernel_name_length(g->text), g->text);
+    if (!g && emu_running()) fprintf(stderr, "%s: ", emu_running());
     if (kernel.what) fprintf(stderr, "block (%u,%u,%u): ", blockIdx.x, blockIdx.y, blockIdx.z);
     if (current) fprintf(stderr, "thread (%u,%u,%u): ", current->index.x, current->index.y, current->index.z);
     vfprintf(stderr, format, args);
@@ -49,7 +50,7 @@ static int kernel_name_length(const char *text) {
     _Exit(86);
 }
 
-__attribute__((format(printf, 2, 3))) [[noreturn]] static void fail_in(const grid &g, const char *format,
+[[noreturn]] __attribute__((format(printf, 2, 3))) static void fail_in(const grid &g, const char *format,
                                                                        ...) {
     va_list args;
     va_start(args, format);

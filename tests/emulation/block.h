@@ -5,6 +5,7 @@
 #include "emulation/fiber.h"
 #include "emulation/sanitizers.h"
 
+#include <utility>
 #include <vector>
 
 namespace simt {

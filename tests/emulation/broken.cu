@@ -503,7 +503,7 @@ const broken_program broken_programs[] = {
     {"no_wait", run_no_wait, BY_RESULT_OR_TSAN("data race")},
     {"wait_for_old_record", run_wait_for_old_record, BY_RESULT_OR_TSAN("data race")},
     {"overwritten_too_early", run_overwritten_too_early, BY_RESULT_OR_TSAN("data race")},
-    {"upload_changed", run_upload_changed, EVERYWHERE("changed while an upload")},
+    {"upload_changed", run_upload_changed, EVERYWHERE("error: upload: 128 bytes")},
     {"download_read_early", run_download_read_early, BY_RESULT_OR_TSAN("data race")},
     {"pageable_copy", run_pageable_copy, EVERYWHERE("not within pinned host memory")},
     {"copy_behind", run_copy_behind, EVERYWHERE("not within device memory")},

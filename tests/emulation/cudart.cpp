@@ -17,6 +17,8 @@
 #include <utility>
 #include <vector>
 
+namespace {
+
 struct allocation {
     size_t bytes;
     bool pinned;
@@ -29,6 +31,8 @@ struct transfer {
     size_t bytes;
     bool download;
 };
+
+} // namespace
 
 static struct {
     std::map<const char *, allocation> memory;

@@ -17,6 +17,8 @@
 #include <utility>
 #include <vector>
 
+namespace {
+
 /* A record is shared by the event and by the streams that wait for it: recording the event again does not
  * change what they wait for. */
 struct record {
@@ -33,17 +35,19 @@ struct item {
     tsan_point queued;
 };
 
+/* What TSan takes for the thread of a stream; it is expensive, so another stream gets it next. */
+struct strand {
+    bool taken = false;
+    void *tsan = nullptr;
+};
+
+} // namespace
+
 struct CUstream_st {
     bool closed = false;
     unsigned number = 0; /* its place in `strands`; 0: stream 0 */
     std::deque<std::unique_ptr<item>> items;
     uint64_t queued = 0, done = 0;
-};
-
-/* What TSan takes for the thread of a stream; it is expensive, so another stream gets it next. */
-struct strand {
-    bool taken = false;
-    void *tsan = nullptr;
 };
 
 struct CUevent_st {
@@ -57,6 +61,7 @@ static struct {
     std::vector<strand> strands;
     std::vector<std::unique_ptr<CUevent_st>> events;
     uint64_t order = 0;
+    const char *running = nullptr;
 } g;
 
 /* ---- streams ---- */
@@ -77,6 +82,10 @@ static strand &strand_of(unsigned number) {
     return s;
 }
 
+const char *emu_running() {
+    return g.running;
+}
+
 unsigned emu_stream_number(cudaStream_t stream) {
     return open_stream(stream)->number;
 }
@@ -90,6 +99,7 @@ static std::unique_ptr<item> take_first(CUstream_st *s) {
 
 static void run_one(CUstream_st *s) {
     std::unique_ptr<item> i = take_first(s);
+    const char *outer = std::exchange(g.running, i->what);
     void *caller = tsan_current();
     tsan_switch(strand_of(s->number).tsan);
     i->queued.acquire();
@@ -99,6 +109,7 @@ static void run_one(CUstream_st *s) {
         i.reset();
     }
     tsan_switch(caller);
+    g.running = outer;
     s->done++;
 }
 

@@ -14,6 +14,9 @@ void emu_run_all();
 /* A small number, which no other open stream has. */
 unsigned emu_stream_number(cudaStream_t stream);
 
+/* `what` of the queued work that runs, or NULL. */
+const char *emu_running();
+
 /* Does the range lie within one allocation of cudaMalloc? An address at its end counts, of 0 bytes. */
 bool emu_on_device(const void *p, size_t bytes);
 

@@ -84,7 +84,7 @@ fits 80000000000 512 "$SRC/configs/jamba-52b.yaml" device=cuda precision=bf16 me
 expect 2 "needs a GPU" train 1 refused device=cpu precision=bf16 train.steps=1
 WEFT_EMULATED_CUDNN=absent expect 2 "attention by cuDNN was asked for" train 1 refused "${whole[@]}" attention=cudnn
 expect 2 "needs a GPU" train 1 refused device=cpu mesh.reduce=bf16 train.steps=1
-WEFT_EMULATED_GPUS=1 expect 2 "GPU" train 2 refused device=cuda train.steps=1
+WEFT_EMULATED_GPUS=2 expect 2 "2 GPUs can be used" train 4 refused device=cuda train.steps=1
 WEFT_EMULATED_GPUS=0 expect 2 "device=cpu" train 1 refused device=cuda train.steps=1
 WEFT_EMULATED_MEMORY=100000 expect 1 "weft plan" train 1 refused device=cuda train.steps=1
 check "a refused run leaves nothing" test ! -e refused
