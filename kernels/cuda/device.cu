@@ -138,10 +138,10 @@ int weft_cuda_devices() {
 
 const char *weft_cuda_version() {
 #ifdef WEFT_EMULATED
-    return "CUDA emulated";
+    return "emulated";
 #else
     static char text[32];
-    snprintf(text, sizeof text, "CUDA %d.%d", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
+    snprintf(text, sizeof text, "%d.%d", CUDART_VERSION / 1000, CUDART_VERSION % 1000 / 10);
     return text;
 #endif
 }

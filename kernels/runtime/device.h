@@ -64,7 +64,7 @@ typedef struct weft_cuda_options {
 weft_status weft_device_open_cuda(weft_device *d, const weft_cuda_options *o);
 /* How many GPUs this process can use; 0 without a CUDA backend, a driver or a GPU. Reports nothing. */
 int weft_cuda_devices(void);
-/* "" or what of the CUDA backend this binary has: "CUDA 13.0, cuDNN 9.19, NCCL 2.28", "CUDA emulated". */
+/* The toolkit that this binary was built with, "13.0" say; "emulated"; "" without a CUDA backend. */
 const char *weft_cuda_version(void);
 
 /* The act arena: measuring and dry (bytes == 0), or real with that many bytes. Replaces the one before. */

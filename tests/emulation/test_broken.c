@@ -22,7 +22,7 @@ const char *__tsan_default_options(void) {
 #define BUILT_WITH_TSAN __has_feature(thread_sanitizer)
 #define BUILT_WITH_UBSAN 0 /* clang's lets copies of misaligned structs pass */
 #else
-void __ubsan_handle_out_of_bounds(void) __attribute__((weak));
+void __ubsan_handle_out_of_bounds(void *, void *) __attribute__((weak));
 #define BUILT_WITH_UBSAN (__ubsan_handle_out_of_bounds != NULL)
 #ifdef __SANITIZE_ADDRESS__
 #define BUILT_WITH_ASAN 1

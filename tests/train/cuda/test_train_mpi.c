@@ -18,11 +18,16 @@ static bool long_suite(void) {
     return wanted && strcmp(wanted, "1") == 0;
 }
 
+/* An emulated microbatch takes a good part of a second. */
+static const char *batch(void) {
+    return long_suite() ? "" : "train.global_batch=4";
+}
+
 static void compare(const layout_model *m, const char *more, const char *mesh, int steps) {
     layout_curve want, got;
     char cpu[256], cuda[256];
-    snprintf(cpu, sizeof cpu, "%s device=cpu mesh.fsdp=1", more);
-    snprintf(cuda, sizeof cuda, "%s device=cuda %s", more, mesh);
+    snprintf(cpu, sizeof cpu, "%s %s device=cpu mesh.fsdp=1", batch(), more);
+    snprintf(cuda, sizeof cuda, "%s %s device=cuda %s", batch(), more, mesh);
     if (g_w.rank == 0 && getenv("WEFT_VERBOSE")) fprintf(stderr, "%s: %s\n", m->name, cuda);
     layout_reference(&want, m, cpu, &g_w, steps);
     layout_train(&got, m, cuda, &g_w, steps);
@@ -70,11 +75,12 @@ START_TEST(bf16_stays_near_fp32) {
         layout_run fp32, bf16;
         weft_step_result a, b;
         double drift = 0;
-        char more[128];
+        char more[192];
         if ((i > 0 && g_w.size != 2) || g_w.size > 2) continue;
-        snprintf(more, sizeof more, "device=cuda optim.lr=1e-2 optim.warmup=10 %s", meshes[i]);
+        snprintf(more, sizeof more, "%s device=cuda optim.lr=1e-2 optim.warmup=10 %s", batch(), meshes[i]);
         layout_open(&fp32, &layout_packed, more, &g_w);
-        snprintf(more, sizeof more, "device=cuda precision=bf16 optim.lr=1e-2 optim.warmup=10 %s", meshes[i]);
+        snprintf(more, sizeof more, "%s device=cuda precision=bf16 optim.lr=1e-2 optim.warmup=10 %s", batch(),
+                 meshes[i]);
         layout_open(&bf16, &layout_packed, more, &g_w);
         for (int s = 0; s < steps; s++) {
             layout_step(&fp32, &a);
@@ -96,11 +102,11 @@ END_TEST
 START_TEST(a_dry_device_plans_the_real_one) {
     static const char *const meshes[] = {"precision=bf16 mesh.fsdp=auto", "mesh.fsdp=auto"};
     for (int i = 0; i < 2; i++) {
-        char more[128];
+        char more[192];
         weft_trainer dry;
         layout_run real;
         weft_step_result result;
-        snprintf(more, sizeof more, "device=cuda %s", meshes[i]);
+        snprintf(more, sizeof more, "%s device=cuda %s", batch(), meshes[i]);
         layout_open(&real, &layout_hybrid, more, &g_w);
         weft_config *c = layout_config(&layout_hybrid, more);
         ck_assert_int_eq(weft_trainer_open(&dry, c, &g_w, true), WEFT_OK);
