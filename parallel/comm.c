@@ -101,8 +101,7 @@ static reduction reduction_of(const weft_comm *c, weft_group_kind g, weft_dtype 
 
 /* Whole lines of the arena: `sent` begins at one, behind `parts`. */
 static size_t parts_bytes(const reduction *r) {
-    size_t bytes = (size_t)(r->g->size * r->piece * size_of(r->wire));
-    return (bytes + WEFT_ARENA_ALIGN - 1) / WEFT_ARENA_ALIGN * WEFT_ARENA_ALIGN;
+    return weft_arena_round((size_t)(r->g->size * r->piece * size_of(r->wire)));
 }
 static size_t work_bytes(const reduction *r) {
     return (r->wire == r->from ? 1 : 2) * parts_bytes(r);

@@ -93,10 +93,6 @@ static __device__ __forceinline__ floats<V> convolve(const weft_conv &a, const w
     return c;
 }
 
-static __device__ __forceinline__ float sigmoid(float x) {
-    return 1 / (1 + expf(-x));
-}
-
 template <class T, int V, int KC>
 static __global__ void __launch_bounds__(FWD_THREADS) conv_fwd_kernel(weft_conv a, int64_t runs) {
     const run<V> r(a, FWD_ROWS, runs);

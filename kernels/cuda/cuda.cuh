@@ -1,8 +1,8 @@
 /* What every file of the CUDA backend begins with.
  *
- * The files compile twice: with nvcc, and with the host's C++ compiler for the SIMT emulation of tests/emulation
- * (WEFT_EMULATED), which runs every CUDA thread as a fiber and finds what a GPU would not tell: races, divergent
- * barriers, indices out of bounds. So kernels keep to what both understand:
+ * The files compile twice: with nvcc, and with the host's C++ compiler for the SIMT emulation of
+ * tests/emulation (WEFT_EMULATED), which runs every CUDA thread as a fiber and finds what a GPU would not
+ * tell: races, divergent barriers, indices out of bounds. So kernels keep to what both understand:
  *
  *   - kernels start through launch(kernel, grid, block, dynamic shared bytes, device, arguments...)
  *   - shared memory is SHARED(T, name, n) and SHARED_DYN(T, name) (one a kernel, 16-byte aligned)
@@ -11,8 +11,8 @@
  *   - no floating-point atomics: sums have a fixed order
  *   - index arithmetic that may pass 2^31 is int64_t
  *
- * Operations are `extern "C" void cuda_NAME(...)`, declared here for all of ops.h; each is a template over the
- * type of weft_act (float or bf16) that computes in float. */
+ * Operations are `extern "C" void cuda_NAME(...)`, declared here for all of ops.h; each is a template over
+ * the type of weft_act (float or bf16) that computes in float. */
 #ifndef WEFT_CUDA_CUH
 #define WEFT_CUDA_CUH
 
@@ -40,8 +40,8 @@ typedef struct weft_cuda {
     bool tf32;
     weft_attention_kernel attention;
     cudaStream_t stream[WEFT_STREAMS];
-    struct weft_cuda_gemm *gemm;     /* gemm.cu: handle, cached algorithms */
-    struct weft_cuda_cudnn *cudnn;   /* cudnn.cu: handle, cached plans */
+    struct weft_cuda_gemm *gemm;   /* gemm.cu: handle, cached algorithms */
+    struct weft_cuda_cudnn *cudnn; /* attention.cu: handle, cached plans */
 } weft_cuda;
 
 void cuda_gemm_close(weft_cuda *s); /* gemm.cu; also where nothing was opened */
@@ -78,7 +78,8 @@ static inline void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t sh
                           A... a) {
     if (shared > 48 << 10)
         CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void *>(kernel),
-                                        cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)));
+                                        cudaFuncAttributeMaxDynamicSharedMemorySize,
+                                        static_cast<int>(shared)));
     kernel<<<grid, block, shared, cuda_stream(d)>>>(static_cast<P>(a)...);
     CUDA_CHECK(cudaGetLastError());
 }
@@ -114,6 +115,10 @@ template <> __device__ __forceinline__ float from_float<float>(float x) {
 }
 template <> __device__ __forceinline__ bf16 from_float<bf16>(float x) {
     return __float2bfloat16(x);
+}
+
+static __device__ __forceinline__ float sigmoid(float x) {
+    return 1 / (1 + expf(-x));
 }
 
 /* 16 bytes of T at once: 4 floats or 8 bf16. The address must be a multiple of 16. */

@@ -87,9 +87,6 @@ static inline float *scan_push(weft_device *d, int64_t n) {
 
 /* ---- numbers ---- */
 
-static __device__ __forceinline__ float sigmoid(float x) {
-    return 1 / (1 + expf(-x));
-}
 static __device__ __forceinline__ float softplus(float x) {
     return x > 20 ? x : log1pf(expf(x));
 }

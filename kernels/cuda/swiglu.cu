@@ -3,7 +3,7 @@
 
 /* silu(gate) and its slope. */
 static __device__ __forceinline__ float silu(float gate, float *slope) {
-    const float s = 1 / (1 + expf(-gate)), y = gate * s;
+    const float s = sigmoid(gate), y = gate * s;
     *slope = s + y * (1 - s);
     return y;
 }

@@ -18,7 +18,7 @@ weft_status weft_arena_init_measuring(weft_arena *a, const char *name) {
 }
 
 weft_status weft_arena_init(weft_arena *a, const char *name, size_t capacity) {
-    capacity = (capacity + WEFT_ARENA_ALIGN - 1) / WEFT_ARENA_ALIGN * WEFT_ARENA_ALIGN;
+    capacity = weft_arena_round(capacity);
     size_t bytes = capacity ? capacity : 1;
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
@@ -38,7 +38,7 @@ void weft_arena_destroy(weft_arena *a) {
 }
 
 void *weft_arena_push(weft_arena *a, size_t bytes) {
-    size_t need = (bytes + WEFT_ARENA_ALIGN - 1) / WEFT_ARENA_ALIGN * WEFT_ARENA_ALIGN;
+    size_t need = weft_arena_round(bytes);
     WEFT_CHECK(need >= bytes && need <= a->capacity - a->top,
                "the %s arena of %zu bytes is full: %zu in use, %zu more wanted", a->name, a->capacity, a->top,
                need);

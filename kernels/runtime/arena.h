@@ -21,6 +21,10 @@ typedef struct weft_arena {
     bool foreign; /* the memory is its device's: weft_device_arena */
 } weft_arena;
 
+static inline size_t weft_arena_round(size_t bytes) { /* what a push of so many takes */
+    return (bytes + WEFT_ARENA_ALIGN - 1) / WEFT_ARENA_ALIGN * WEFT_ARENA_ALIGN;
+}
+
 /* `name` is kept by reference. */
 weft_status weft_arena_init_measuring(weft_arena *a, const char *name);
 weft_status weft_arena_init(weft_arena *a, const char *name, size_t capacity); /* zeroed pages */

@@ -29,7 +29,7 @@ void weft_device_close(weft_device *d) {
 weft_status weft_device_arena(weft_device *d, weft_arena *a, const char *name, size_t bytes) {
     void *base;
     if (weft_device_on_host(d)) return weft_arena_init(a, name, bytes);
-    bytes = (bytes + WEFT_ARENA_ALIGN - 1) / WEFT_ARENA_ALIGN * WEFT_ARENA_ALIGN;
+    bytes = weft_arena_round(bytes);
     if (d->driver->alloc(d, bytes, &base) != WEFT_OK)
         WEFT_FAIL(
             WEFT_ENOMEM,

@@ -30,7 +30,7 @@ typedef enum weft_stream { WEFT_STREAM_COMPUTE, WEFT_STREAM_COMM, WEFT_STREAMS }
 typedef struct weft_device {
     const char *name;                 /* "cpu", "cuda" */
     const struct weft_ops *ops;       /* kernels/ops.h */
-    const struct weft_driver *driver; /* below */
+    const struct weft_driver *driver; /* below; NULL: memory is the host's, and nothing is queued */
     void *state;                      /* the driver's own */
     weft_dtype act_dtype;             /* element type behind weft_act */
     weft_stream stream;               /* that operations are queued on */
@@ -77,10 +77,9 @@ typedef struct weft_mark {
     void *event;
 } weft_mark;
 
-/* What a kind of device does for the functions below, which see to what concerns all kinds. */
+/* What a device with memory of its own does for the functions below, which see to what concerns all kinds. */
 typedef struct weft_driver {
-    bool host_memory; /* device memory is the host's, and nothing is queued: the rest may be NULL */
-    bool overlaps;    /* the streams run at the same time */
+    bool overlaps;                                                  /* the streams run at the same time */
     weft_status (*alloc)(weft_device *d, size_t bytes, void **out); /* reports nothing */
     void (*free)(weft_device *d, void *p);
     weft_status (*alloc_pinned)(weft_device *d, size_t bytes, void **out);
@@ -104,7 +103,7 @@ weft_status weft_host_memory(weft_device *d, size_t bytes, void **out);
 void weft_host_memory_free(weft_device *d, void *p);
 
 static inline bool weft_device_on_host(const weft_device *d) { /* device memory is the host's */
-    return !d->driver || d->driver->host_memory;
+    return !d->driver;
 }
 /* At once, of any host memory; slow: not within a step. WEFT_ENOMEM, reported, when there is no room to pass.
  */
@@ -120,7 +119,8 @@ weft_status weft_mark_make(weft_device *d, weft_mark *m);
 void weft_mark_free(weft_device *d, weft_mark *m);
 void weft_mark_set(weft_device *d, weft_mark *m);        /* at the end of d->stream */
 void weft_wait_mark(weft_device *d, const weft_mark *m); /* d->stream waits, not the host */
-/* The host waits. While it does, and once after, `poll` (or NULL) is called with `of`: it may end the process.
+/* The host waits. While it does, and once after, `poll` (or NULL) is called with `of`: it may end the
+ * process.
  */
 void weft_host_wait(weft_device *d, const weft_mark *m);
 void weft_device_set_poll(void (*poll)(void *of), void *of);

@@ -3,10 +3,10 @@
 #include "model/block.h"
 #include "model/layout.h"
 #include "parallel/world.h"
+#include "support/ranks.h"
 #include "support/suite.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -27,24 +27,6 @@ typedef struct side {
     int32_t *doc_start, *doc_local;
     weft_real *x, *dout, *out, *dx; /* [rows, D] */
 } side;
-
-/* A rank that left a test at its first failure would let the others wait: failures are counted, the first is
- * printed, and the test fails on all ranks at its end. */
-static int g_wrong;
-__attribute__((format(printf, 2, 3))) static void expect(bool ok, const char *fmt, ...) {
-    if (ok || g_wrong++ > 0) return;
-    char text[256];
-    va_list list;
-    va_start(list, fmt);
-    vsnprintf(text, sizeof text, fmt, list);
-    va_end(list);
-    fprintf(stderr, "rank %d: %s\n", g_world.rank, text);
-}
-static void none_is_wrong(void) {
-    int64_t wrong = weft_world_sum_i64(g_wrong);
-    g_wrong = 0;
-    ck_assert_msg(wrong == 0, "%lld failures on all ranks", (long long)wrong);
-}
 
 static void *array(int64_t n, size_t size) {
     void *p = calloc((size_t)n + 1, size);

@@ -4,9 +4,9 @@
 #include "parallel/moves.h"
 #include "parallel/world.h"
 #include "runtime/rng.h"
+#include "support/ranks.h"
 #include "support/suite.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -45,23 +45,6 @@ static int64_t dot(const weft_real *x, const weft_real *y, int64_t n) {
     int64_t sum = 0;
     for (int64_t i = 0; i < n; i++) sum += (int64_t)x[i] * (int64_t)y[i];
     return sum;
-}
-/* A rank that left a test at its first failure would let the others wait in the next collective: failures are
- * counted, the first is printed, and the test fails on all ranks at its end. */
-static int g_wrong;
-__attribute__((format(printf, 2, 3))) static void expect(bool ok, const char *fmt, ...) {
-    if (ok || g_wrong++ > 0) return;
-    va_list list;
-    va_start(list, fmt);
-    fprintf(stderr, "rank %d: ", g_world.rank);
-    vfprintf(stderr, fmt, list);
-    fputc('\n', stderr);
-    va_end(list);
-}
-static void none_is_wrong(void) {
-    int64_t wrong = weft_world_sum_i64(g_wrong);
-    g_wrong = 0;
-    ck_assert_msg(wrong == 0, "%lld failures on all ranks", (long long)wrong);
 }
 static void check_adjoint(const char *what, const weft_comm *c, int64_t left, int64_t right) {
     char mesh[64];

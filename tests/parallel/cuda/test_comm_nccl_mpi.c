@@ -6,10 +6,10 @@
 #include "parallel/ledger_read.h"
 #include "parallel/store.h"
 #include "parallel/world.h"
+#include "support/ranks.h"
 #include "support/suite.h"
 
 #include <math.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -27,24 +27,6 @@ static const weft_mesh_sizes g_meshes[] = {
     {{1, 2, 1, 2, 1}}, {{2, 1, 2, 1, 4}}, {{1, 1, 1, 4, 1}},
 };
 enum { MESHES = sizeof g_meshes / sizeof *g_meshes };
-
-/* A rank that left a test at its first failure would let the others wait in the next collective: failures are
- * counted, the first is printed, and the test fails on all ranks at its end. */
-static int g_wrong;
-__attribute__((format(printf, 2, 3))) static void expect(bool ok, const char *fmt, ...) {
-    if (ok || g_wrong++ > 0) return;
-    va_list list;
-    va_start(list, fmt);
-    fprintf(stderr, "rank %d: ", g_w.rank);
-    vfprintf(stderr, fmt, list);
-    fputc('\n', stderr);
-    va_end(list);
-}
-static void none_is_wrong(void) {
-    int64_t wrong = weft_world_sum_i64(g_wrong);
-    g_wrong = 0;
-    ck_assert_msg(wrong == 0, "%lld failures on all ranks", (long long)wrong);
-}
 
 static bool make_mesh(weft_mesh *m, int i) {
     int64_t product = 1;
