@@ -1,7 +1,7 @@
 /* Where values come from: the table's defaults, files with their includes, key=value overrides. */
 #include "model/config.h"
 #include "model/config_fields.h"
-#include "model/config_yaml.h"
+#include "runtime/yaml.h"
 #include "runtime/text.h"
 
 #include <errno.h>

@@ -6,7 +6,7 @@
  * are therefore written through a driver of our own that never tells the library of a failure: element data
  * go straight to the file, the little metadata are kept in memory and written when the library has closed the
  * file; the first error is remembered, and ends the save. */
-#include "data/h5z_zstd.h"
+#include "data/shard/h5z_zstd.h"
 #include "train/ckpt_internal.h"
 
 #include <errno.h>

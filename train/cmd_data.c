@@ -4,8 +4,8 @@
 #include "train/options.h"
 #include "train/output.h"
 
-#include "data/sample.h"
-#include "data/verify.h"
+#include "data/shard/sample.h"
+#include "data/shard/verify.h"
 #include "runtime/text.h"
 
 #include <stdio.h>

@@ -1,7 +1,7 @@
 /* `weft data build`. */
 #include "train/cmd_data.h"
 
-#include "data/build.h"
+#include "data/build/build.h"
 #include "runtime/log.h"
 #include "train/clock.h"
 #include "train/options.h"

@@ -2,7 +2,7 @@
  * build`. */
 #include "train/cmd_data.h"
 
-#include "data/manifest.h"
+#include "data/shard/manifest.h"
 #include "train/output.h"
 
 #include <stdio.h>

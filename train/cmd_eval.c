@@ -1,5 +1,5 @@
 /* `weft eval MODEL`: collective. Loss, perplexity and bits per byte of held-out text, by domain. */
-#include "data/loader.h"
+#include "data/loader/loader.h"
 #include "runtime/log.h"
 #include "train/commands.h"
 #include "train/modelfile.h"

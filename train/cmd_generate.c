@@ -1,6 +1,6 @@
 /* `weft generate MODEL --prompt TEXT`: continues a text, token by token, with caches of keys, values and
  * states. */
-#include "data/source_json.h"
+#include "data/source/source_json.h"
 #include "train/commands.h"
 #include "train/modelfile.h"
 #include "train/options.h"

@@ -3,7 +3,7 @@
 #include "train/options.h"
 #include "train/output.h"
 
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "runtime/fs.h"
 #include "runtime/log.h"
 #include "runtime/text.h"

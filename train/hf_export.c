@@ -1,5 +1,5 @@
 /* Writes a Hugging Face directory: everything into DIR.tmp.<pid>, synced, then one rename. */
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "runtime/fs.h"
 #include "train/hf_files.h"
 #include "train/safetensors.h"

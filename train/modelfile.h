@@ -3,7 +3,7 @@
 #ifndef WEFT_MODELFILE_H
 #define WEFT_MODELFILE_H
 
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "model/config.h"
 #include "model/model.h"
 #include "parallel/world.h"

@@ -2,7 +2,7 @@
 #ifndef WEFT_TRAINER_H
 #define WEFT_TRAINER_H
 
-#include "data/loader.h"
+#include "data/loader/loader.h"
 #include "model/config.h"
 #include "model/model.h"
 #include "parallel/world.h"

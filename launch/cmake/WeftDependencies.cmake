@@ -20,6 +20,11 @@ weft_pkg(yaml yaml-0.1 libyaml-dev)
 weft_pkg(jansson jansson libjansson-dev)
 weft_pkg(simdjson simdjson libsimdjson-dev)
 weft_pkg(sentencepiece sentencepiece libsentencepiece-dev)
+weft_pkg(icu icu-uc libicu-dev)
+weft_pkg(pcre2 libpcre2-8 libpcre2-dev)
+weft_pkg(xml libxml-2.0 libxml2-dev)
+weft_pkg(textcat libexttextcat libexttextcat-dev)
+weft_pkg(divsufsort libdivsufsort libdivsufsort-dev)
 # The serial build: the Open MPI build is not thread-safe, and weft never uses MPI-IO (one file per writer).
 weft_pkg(hdf5 hdf5-serial libhdf5-dev)
 

@@ -24,8 +24,8 @@ behind() { # HEADER files...
     check "$header is included by: $*" test "${found% }" = "$*"
 }
 behind mpi.h parallel/comm_mpi.c
-behind hdf5.h data/h5z_zstd.c data/shard_hdf5.c train/ckpt_hdf5.c train/version.c
-behind yaml.h model/config_yaml.c
+behind hdf5.h data/shard/h5z_zstd.c data/shard/shard_hdf5.c train/ckpt_hdf5.c train/version.c
+behind yaml.h kernels/runtime/yaml.c
 behind cblas.h kernels/cpu/blas.h
 behind nccl.h parallel/comm_nccl.c
 check "the headers of CUDA, cuBLAS and cuDNN are included in kernels/cuda" test -z "$(

@@ -2,7 +2,7 @@
 #ifndef WEFT_TEST_MADE_DATA_H
 #define WEFT_TEST_MADE_DATA_H
 
-#include "data/manifest.h"
+#include "data/shard/manifest.h"
 
 /* A new empty directory below $TMPDIR; removed at exit. */
 const char *made_dir(void);

@@ -1,7 +1,7 @@
 /* data/loader: the batches are the tokens written, in an order that is a pure function of seed and sample
  * number. */
 #include "made_data.h"
-#include "data/loader.h"
+#include "data/loader/loader.h"
 #include "runtime/fs.h"
 #include "support/suite.h"
 

@@ -1,7 +1,7 @@
 /* data/shard_*: what is written is read back, by weft and by the HDF5 library; what is damaged is refused. */
 #include "made_data.h"
-#include "data/h5z_zstd.h"
-#include "data/shard_format.h"
+#include "data/shard/h5z_zstd.h"
+#include "data/shard/shard_format.h"
 #include "runtime/fs.h"
 #include "support/suite.h"
 

@@ -1,6 +1,6 @@
 /* data/source: documents of txt and jsonl, plain, .gz and .zst, and what is done with bad ones. */
 #include "made_data.h"
-#include "data/source.h"
+#include "data/source/source.h"
 #include "runtime/fs.h"
 #include "support/suite.h"
 

@@ -1,6 +1,6 @@
 /* The tokenizer: training, exact round trips, and its ids against a plain BPE that reads tokenizer.json as
  * the `tokenizers` library does. */
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "runtime/fs.h"
 #include "runtime/log.h"
 #include "support/suite.h"

@@ -1,5 +1,5 @@
 /* Hugging Face directories: export, import and config.json, on a hand-made parameter table. */
-#include "data/tokenizer.h"
+#include "data/tokenizer/tokenizer.h"
 #include "runtime/log.h"
 #include "support/suite.h"
 #include "train/hf.h"
