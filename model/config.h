@@ -28,6 +28,7 @@ typedef enum weft_recompute {
     WEFT_RECOMPUTE_FFN,
     WEFT_RECOMPUTE_ALL
 } weft_recompute;
+typedef enum weft_packing { WEFT_PACKING_CONCAT, WEFT_PACKING_WHOLE } weft_packing;
 typedef enum weft_deterministic { WEFT_DET_LAYOUT, WEFT_DET_RUN } weft_deterministic;
 
 /* Names follow Hugging Face's JambaConfig where it has one. */
@@ -75,8 +76,10 @@ typedef struct weft_config {
         int64_t
             weights_count; /* mapping data.weights: {books: 2.0, code: 1.0}; none: in proportion to tokens */
         weft_domain_weight weights[WEFT_MAX_DOMAINS];
-        bool document_mask; /* packed documents do not see each other */
-        int64_t cache_mib;  /* decoded chunks kept in memory */
+        weft_packing packing; /* how documents become sequences */
+        int64_t max_epochs;   /* no domain comes more often; 0: no limit */
+        bool document_mask;   /* packed documents do not see each other */
+        int64_t cache_mib;    /* decoded chunks kept in memory */
     } data;
     struct {
         int64_t steps, global_batch, micro_batch, seq_len;

@@ -52,6 +52,8 @@ static const char *const attentions[] = {
 static const char *const positions[] = {[WEFT_POS_NONE] = "none", [WEFT_POS_ROPE] = "rope", NULL};
 static const char *const schedules[] = {
     [WEFT_SCHED_COSINE] = "cosine", [WEFT_SCHED_WSD] = "wsd", [WEFT_SCHED_CONSTANT] = "constant", NULL};
+static const char *const packings[] = {
+    [WEFT_PACKING_CONCAT] = "concat", [WEFT_PACKING_WHOLE] = "whole", NULL};
 static const char *const recomputes[] = {[WEFT_RECOMPUTE_NONE] = "none",
                                          [WEFT_RECOMPUTE_MIXER] = "mixer",
                                          [WEFT_RECOMPUTE_FFN] = "ffn",
@@ -66,7 +68,8 @@ static const char *const determinisms[] = {[WEFT_DET_LAYOUT] = "layout", [WEFT_D
 _Static_assert(sizeof(weft_device_kind) == sizeof(int) && sizeof(weft_positions) == sizeof(int) &&
                    sizeof(weft_schedule_kind) == sizeof(int) && sizeof(weft_recompute) == sizeof(int) &&
                    sizeof(weft_deterministic) == sizeof(int) && sizeof(weft_reshard) == sizeof(int) &&
-                   sizeof(weft_precision) == sizeof(int) && sizeof(weft_attention_kernel) == sizeof(int),
+                   sizeof(weft_precision) == sizeof(int) && sizeof(weft_attention_kernel) == sizeof(int) &&
+                   sizeof(weft_packing) == sizeof(int),
                "enums of the configuration have the size of int");
 
 const weft_section weft_sections[] = {
@@ -199,6 +202,13 @@ const weft_field weft_fields[] = {
             "otherwise domains that are not named get none. A file adds to the mapping of the file it "
             "includes; {} "
             "empties it. One weight on the command line: data.weights.books=2."},
+    CHOICE("data.packing", data.packing, weft_packing, packings, "concat",
+           "How documents become sequences. concat: sequences are cut from all documents one behind the "
+           "other. whole: each holds whole documents (best fit) and is filled up with EOS, which no "
+           "loss counts; a document longer than train.seq_len is cut."),
+    INT("data.max_epochs", data.max_epochs, "0", FROM_TO(0, 1e9), "epochs",
+        "No domain is repeated more often: when it is used up, its turns go to the others in proportion to "
+        "their weights. A run that needs more than there is does not start. 0: no limit."),
     BOOL("data.document_mask", data.document_mask, "true",
          "Documents packed into one sequence do not see each other: attention is masked, Mamba's state and "
          "convolution start anew."),

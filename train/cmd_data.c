@@ -1,4 +1,4 @@
-/* `weft data build|stats|verify|sample`. */
+/* `weft data`: its parts, and stats, verify, sample. */
 #include "train/cmd_data.h"
 #include "train/commands.h"
 #include "train/options.h"
@@ -6,6 +6,7 @@
 
 #include "data/shard/sample.h"
 #include "data/shard/verify.h"
+#include "runtime/log.h"
 #include "runtime/text.h"
 
 #include <stdio.h>
@@ -116,24 +117,45 @@ static weft_status sample(int argc, char **argv) {
     return st;
 }
 
+static const struct {
+    const char *name;
+    weft_status (*run)(int argc, char **argv);
+    const char *arguments, *summary;
+} parts[] = {
+    {"recipe", weft_data_recipe_command, "[RECIPE.yaml]",
+     "every key of a recipe; or a recipe with all its values"},
+    {"stats", stats, "DIR", "what a data directory holds"},
+    {"verify", verify, "DIR", "whether all of it is sound"},
+    {"ls", weft_data_ls_command, "DIR", "its documents and where they came from"},
+    {"sample", sample, "DIR", "some of its documents as text"},
+    {"show", weft_data_show_command, "DIR [CLUSTER]", "clusters of duplicates; one of them, text by text"},
+    {"trace", weft_data_trace_command, "CONFIG.yaml", "the documents that a training step reads"},
+};
+
+static weft_status help(void) {
+    printf("usage: weft data build RECIPE.yaml [key=value...]\n"
+           "                              text, filtered and deduplicated, as shards of tokens\n"
+           "       weft data build --tokenizer DIR -o OUT [DOMAIN=]FILE...\n"
+           "                              the same of files as they are\n");
+    for (int i = 0; i < COUNT(parts); i++)
+        printf("       weft data %-8s %-14s%s\n", parts[i].name, parts[i].arguments, parts[i].summary);
+    printf("(each with --help)\n");
+    return weft_output_finish();
+}
+
 weft_status weft_cmd_data(const weft_world *w, int argc, char **argv) {
-    static const char *const names[] = {"build", "stats", "verify", "sample"};
-    static weft_status (*const run[])(int, char **) = {weft_data_build_command, stats, verify, sample};
-    (void)w; /* one rank: see weft_commands */
-    if (argc < 2) WEFT_FAIL(WEFT_EINPUT, "weft data: say what: build, stats, verify or sample");
-    for (int i = 0; i < COUNT(names); i++)
-        if (strcmp(argv[1], names[i]) == 0) return run[i](argc - 1, argv + 1);
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) {
-        printf(
-            "usage: weft data build --tokenizer DIR -o OUT [DOMAIN=]FILE...   tokens of text, in shards\n"
-            "       weft data stats DIR                                       what a data directory holds\n"
-            "       weft data verify DIR                                      whether all of it is sound\n"
-            "       weft data sample DIR                                      some of its documents as text\n"
-            "(each with --help)\n");
-        return weft_output_finish();
-    }
-    int near = weft_nearest(argv[1], names, COUNT(names));
+    const char *names[COUNT(parts) + 1] = {"build"};
+    for (int i = 0; i < COUNT(parts); i++) names[i + 1] = parts[i].name;
+    if (argc >= 2 && strcmp(argv[1], "build") == 0) return weft_data_build_command(w, argc - 1, argv + 1);
+    weft_log_replicated(true);
+    if (w->size > 1)
+        WEFT_FAIL(WEFT_EINPUT, "of weft data only build runs on several ranks; start it without mpirun");
+    if (argc < 2) WEFT_FAIL(WEFT_EINPUT, "weft data: say what (weft data --help lists all)");
+    for (int i = 0; i < COUNT(parts); i++)
+        if (strcmp(argv[1], parts[i].name) == 0) return parts[i].run(argc - 1, argv + 1);
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0) return help();
+    int near = weft_nearest(argv[1], names, COUNT(parts) + 1);
     if (near >= 0)
         WEFT_FAIL(WEFT_EINPUT, "weft data: unknown '%s'; did you mean '%s'?", argv[1], names[near]);
-    WEFT_FAIL(WEFT_EINPUT, "weft data: unknown '%s'; it is build, stats, verify or sample", argv[1]);
+    WEFT_FAIL(WEFT_EINPUT, "weft data: unknown '%s' (weft data --help lists all)", argv[1]);
 }

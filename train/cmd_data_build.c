@@ -1,21 +1,23 @@
-/* `weft data build`. */
+/* `weft data build` and `weft data recipe`. */
 #include "train/cmd_data.h"
 
 #include "data/build/build.h"
+#include "parallel/world.h"
 #include "runtime/log.h"
 #include "train/clock.h"
 #include "train/options.h"
+#include "train/output.h"
 
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-/* ---- progress: one line on a terminal, at most six times a second ---- */
+/* ---- progress: one line on a terminal; elsewhere a line for each stage that takes long ---- */
 static struct {
-    double started, last;
-    bool shown;
+    double began, last;
+    bool shown, terminal;
+    int stage;
 } g_progress;
 
 static void clear_line(void) {
@@ -23,96 +25,179 @@ static void clear_line(void) {
     g_progress.shown = false;
 }
 
-static void show_progress(const weft_build_progress *p) {
-    double now = weft_clock(), seconds = now - g_progress.started;
-    if (now - g_progress.last < 1.0 / 6) return;
-    g_progress.last = now;
-    const char *name = strrchr(p->file, '/');
-    fprintf(stderr, "\r\033[K%.40s %3.0f%%  %lld documents  %.1f Mtokens  %.1f MB of text  %.1f MB/s",
-            name ? name + 1 : p->file,
-            p->total_bytes ? 100.0 * (double)p->done_bytes / (double)p->total_bytes : 100.0,
-            (long long)p->documents, (double)p->tokens / 1e6, (double)p->bytes / 1e6,
-            seconds > 0 ? (double)p->bytes / 1e6 / seconds : 0);
-    g_progress.shown = true;
+static void time_text(double seconds, char text[24]) {
+    if (seconds < 0)
+        snprintf(text, 24, "?");
+    else if (seconds < 3600)
+        snprintf(text, 24, "%d:%02d", (int)seconds / 60, (int)seconds % 60);
+    else
+        snprintf(text, 24, "%d:%02d:%02d", (int)(seconds / 3600), (int)(seconds / 60) % 60,
+                 (int)seconds % 60);
 }
 
-/* OMP_NUM_THREADS where it is set, as for training; otherwise the cores that this process may use. */
-static int default_threads(void) {
-    cpu_set_t set;
-    const char *given = getenv("OMP_NUM_THREADS");
-    long n = given ? strtol(given, NULL, 10) : 0;
-    if (n < 1) n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 1;
-    return n > 1024 ? 1024 : (int)n;
+static void show_progress(const weft_work_progress *p) {
+    char left[24];
+    double now = weft_clock();
+    time_text(p->left, left);
+    if (g_progress.terminal) {
+        fprintf(stderr, "\r\033[K[%d/%d] %s  %lld of %lld  %.0f%%  %s left", p->number, p->of, p->stage,
+                (long long)p->done, (long long)p->pieces,
+                100.0 * (double)p->done / (double)(p->pieces ? p->pieces : 1), left);
+        g_progress.shown = true;
+        return;
+    }
+    if (now - g_progress.last < 30) return;
+    g_progress.last = now;
+    weft_info("[%d/%d] %s: %lld of %lld, %s left", p->number, p->of, p->stage, (long long)p->done,
+              (long long)p->pieces, left);
+}
+
+/* ---- the recipe ---- */
+typedef struct build_arguments {
+    const char *tokenizer, *out;
+    double heldout;
+    int64_t max_errors, shard_tokens, threads;
+    bool json;
+} build_arguments;
+
+static bool is_recipe(const char *arg) {
+    size_t n = strlen(arg);
+    return (n > 5 && strcmp(arg + n - 5, ".yaml") == 0) || (n > 4 && strcmp(arg + n - 4, ".yml") == 0);
+}
+
+static weft_status set_number(weft_recipe *r, const char *key, double value) {
+    char text[80];
+    snprintf(text, sizeof text, "%s=%.17g", key, value);
+    return weft_recipe_set(r, text);
+}
+
+static weft_status set_text(weft_recipe *r, const char *key, const char *value) {
+    size_t n = strlen(key) + strlen(value) + 2;
+    char *text = malloc(n);
+    if (!text) WEFT_FAIL(WEFT_ENOMEM, "no memory for a recipe");
+    snprintf(text, n, "%s=%s", key, value);
+    weft_status st = weft_recipe_set(r, text);
+    free(text);
+    return st;
 }
 
 /* "NAME=FILE" gives FILE's documents a domain, unless a file of that whole name exists. */
-static weft_status parse_input(const char *arg, weft_build_input *in) {
-    const char *equals = strchr(arg, '=');
-    *in = (weft_build_input){.file = arg};
-    if (!equals || access(arg, F_OK) == 0) return WEFT_OK;
-    size_t n = (size_t)(equals - arg);
-    if (!weft_domain_name_ok(arg, n))
-        WEFT_FAIL(WEFT_EINPUT,
-                  "%s: neither a file nor DOMAIN=FILE; a domain is 1 to 63 letters, digits, '_', '.' or '-'",
-                  arg);
-    memcpy(in->domain, arg, n);
-    in->file = equals + 1;
-    return WEFT_OK;
+static weft_status add_file(weft_recipe *r, const char *arg) {
+    char name[WEFT_RECIPE_NAME], domain[WEFT_DOMAIN_NAME] = "";
+    const char *equals = strchr(arg, '='), *file = arg;
+    if (equals && access(arg, F_OK) != 0) {
+        size_t n = (size_t)(equals - arg);
+        if (!weft_domain_name_ok(arg, n))
+            WEFT_FAIL(
+                WEFT_EINPUT,
+                "%s: neither a file nor DOMAIN=FILE; a domain is 1 to 63 letters, digits, '_', '.' or '-'",
+                arg);
+        memcpy(domain, arg, n);
+        domain[n] = 0;
+        file = equals + 1;
+    }
+    snprintf(name, sizeof name, "file%d", r->source_count + 1);
+    return weft_recipe_add_source(r, name, file, domain, WEFT_BUILD_DOMAIN);
 }
 
-weft_status weft_data_build_command(int argc, char **argv) {
-    weft_build_options o = {
-        .heldout = 0.01, .max_malformed = WEFT_SOURCE_MAX_ERRORS, .shard_tokens = WEFT_BUILD_SHARD_TOKENS};
-    int64_t threads = 0;
-    bool json = false, help;
+/* A recipe and changes of it, or files of the command line with nothing done to their text. */
+static weft_status make_recipe(weft_recipe *r, const build_arguments *a, int count, char **args) {
+    if (is_recipe(args[0])) {
+        WEFT_TRY(weft_recipe_read(r, args[0]));
+        for (int i = 1; i < count; i++) WEFT_TRY(weft_recipe_set(r, args[i]));
+    } else {
+        r->shuffle = false;
+        for (int i = 0; i < count; i++) WEFT_TRY(add_file(r, args[i]));
+    }
+    if (a->tokenizer) WEFT_TRY(set_text(r, "tokenizer", a->tokenizer));
+    if (a->out) WEFT_TRY(set_text(r, "out", a->out));
+    if (a->heldout >= 0) WEFT_TRY(set_number(r, "heldout", a->heldout));
+    if (a->max_errors >= 0) WEFT_TRY(set_number(r, "max_errors", (double)a->max_errors));
+    if (a->shard_tokens >= 0) WEFT_TRY(set_number(r, "shard_tokens", (double)a->shard_tokens));
+    return weft_recipe_check(r);
+}
+
+static weft_status build(const weft_world *w, const build_arguments *a, int count, char **args) {
+    const weft_team team = {
+        .rank = w->rank, .size = w->size, .agree = weft_world_agree, .bcast = weft_world_bcast};
+    weft_build_options o = {.threads = a->threads ? (int)a->threads : weft_world_threads(w),
+                            .progress = show_progress};
+    weft_recipe r;
+    weft_status st = weft_recipe_init(&r);
+    if (st == WEFT_OK) st = make_recipe(&r, a, count, args);
+    st = weft_world_agree(st);
+    if (st == WEFT_OK) st = weft_data_build(&r, &team, &o);
+    clear_line();
+    if (st == WEFT_OK && w->rank == 0) st = weft_data_print_summary(r.out, a->json);
+    weft_recipe_free(&r);
+    return weft_world_agree(st);
+}
+
+weft_status weft_data_build_command(const weft_world *w, int argc, char **argv) {
+    build_arguments a = {.heldout = -1, .max_errors = -1, .shard_tokens = -1};
+    bool help;
     int count;
     const weft_option options[] = {
-        {"tokenizer", WEFT_OPT_STRING, &o.tokenizer, "DIR",
-         "tokenizer.model, or a directory that holds one (required)"},
-        {"o", WEFT_OPT_STRING, &o.out, "DIR", "directory to make; it must not exist (required)"},
-        {"heldout", WEFT_OPT_REAL, &o.heldout, "SHARE",
+        {"tokenizer", WEFT_OPT_STRING, &a.tokenizer, "DIR",
+         "tokenizer.model, or a directory that holds one (required, here or in the recipe)"},
+        {"o", WEFT_OPT_STRING, &a.out, "DIR",
+         "directory to make; it must not exist (required, here or there)"},
+        {"heldout", WEFT_OPT_REAL, &a.heldout, "SHARE",
          "of the documents, chosen by a hash of the text (default 0.01)"},
-        {"max-errors", WEFT_OPT_INT, &o.max_malformed, "N",
+        {"max-errors", WEFT_OPT_INT, &a.max_errors, "N",
          "malformed jsonl lines, over all files, that are skipped; one more is an error (default 100)"},
-        {"shard-tokens", WEFT_OPT_INT, &o.shard_tokens, "N",
-         "a shard ends with the document that reaches this (default 268435456)"},
-        {"threads", WEFT_OPT_INT, &threads, "N",
-         "that tokenise (default: OMP_NUM_THREADS, or all cores); the result does not depend on it"},
-        {"json", WEFT_OPT_FLAG, &json, NULL, "the summary as JSON"},
+        {"shard-tokens", WEFT_OPT_INT, &a.shard_tokens, "N",
+         "a shard has up to about this many (default 268435456)"},
+        {"threads", WEFT_OPT_INT, &a.threads, "N",
+         "of each rank (default: OMP_NUM_THREADS, or its cores); the result does not depend on it"},
+        {"json", WEFT_OPT_FLAG, &a.json, NULL, "the summary as JSON"},
     };
     const weft_usage usage = {
-        "weft data build", "[DOMAIN=]FILE...",
-        "Tokenises text into a data directory: shards for training and held-out shards, by domain.\n\n"
-        "FILE is .txt (one document, UTF-8) or .jsonl (one object a line: \"text\", and \"domain\" if it\n"
-        "likes), either also as .gz or .zst. DOMAIN=FILE puts all documents of FILE into DOMAIN; a\n"
-        "document that names no domain is in \"default\". At most 32 domains.\n\n"
-        "DIR appears when all is written and checked, or not at all.",
+        "weft data build", "RECIPE.yaml [key=value...] | [DOMAIN=]FILE...",
+        "Makes a data directory of text: shards of tokens for training and held-out ones, by domain.\n\n"
+        "A recipe says what is read and what is done to it: filters, deduplication, decontamination,\n"
+        "scrubbing (weft data recipe lists every key; configs/data/ has examples). With files in its\n"
+        "place their documents are tokenised as they are. Runs under mpirun as well; the result does not\n"
+        "depend on the number of ranks. What was done lies in DIR.work: the same command goes on with it\n"
+        "after an interruption. DIR appears when all is written and checked, or not at all.\n\n"
+        "FILE is .txt (one document), .jsonl (one object a line: \"text\", and \"domain\" if it likes),\n"
+        ".warc or .wet, each also as .gz or .zst. DOMAIN=FILE puts all documents of FILE into DOMAIN; a\n"
+        "document that names no domain is in \"default\". At most 32 domains.",
         1, -1};
+    weft_log_replicated(true); /* all ranks read the same */
     WEFT_TRY(weft_options_parse(&usage, options, (int)(sizeof options / sizeof *options), argc, argv, &count,
                                 &help));
     if (help) return WEFT_OK;
-    if (!o.tokenizer)
-        WEFT_FAIL(WEFT_EINPUT,
-                  "weft data build: --tokenizer DIR is missing (weft tokenizer train makes one)");
-    if (!o.out || !*o.out)
-        WEFT_FAIL(WEFT_EINPUT, "weft data build: -o DIR is missing, the directory to make");
-    if (threads < 0 || threads > 1024) WEFT_FAIL(WEFT_EINPUT, "weft data build: --threads must be 1 to 1024");
-    o.threads = threads ? (int)threads : default_threads();
-    weft_build_input *inputs = calloc((size_t)count, sizeof *inputs);
-    if (!inputs) WEFT_FAIL(WEFT_ENOMEM, "no memory for the list of files");
-    weft_status st = WEFT_OK;
-    for (int i = 0; st == WEFT_OK && i < count; i++) st = parse_input(argv[1 + i], &inputs[i]);
-    o.inputs = inputs;
-    o.input_count = count;
-    if (isatty(STDERR_FILENO)) {
-        o.progress = show_progress;
-        g_progress.started = weft_clock();
-        weft_log_set_hook(clear_line);
-    }
-    if (st == WEFT_OK) st = weft_data_build(&o);
-    clear_line();
+    if (a.threads < 0 || a.threads > 1024)
+        WEFT_FAIL(WEFT_EINPUT, "weft data build: --threads must be 1 to 1024");
+    g_progress.terminal = isatty(STDERR_FILENO);
+    g_progress.last = weft_clock();
+    weft_log_set_hook(clear_line);
+    weft_status st = build(w, &a, count, argv + 1);
     weft_log_set_hook(NULL);
-    free(inputs);
-    WEFT_TRY(st);
-    return weft_data_print_summary(o.out, json);
+    return st;
+}
+
+weft_status weft_data_recipe_command(int argc, char **argv) {
+    bool help;
+    int count;
+    const weft_usage usage = {
+        "weft data recipe", "[RECIPE.yaml [key=value...]]",
+        "Every key of a recipe with its default and what it does, and the filters' rules with\n"
+        "their sources; or a recipe with all its values, checked.",
+        0, -1};
+    weft_recipe r;
+    WEFT_TRY(weft_options_parse(&usage, NULL, 0, argc, argv, &count, &help));
+    if (help) return WEFT_OK;
+    if (count == 0) {
+        WEFT_TRY(weft_recipe_explain(stdout));
+        return weft_output_finish();
+    }
+    weft_status st = weft_recipe_init(&r);
+    if (st == WEFT_OK) st = weft_recipe_read(&r, argv[1]);
+    for (int i = 2; st == WEFT_OK && i <= count; i++) st = weft_recipe_set(&r, argv[i]);
+    if (st == WEFT_OK) st = weft_recipe_check(&r);
+    if (st == WEFT_OK) st = weft_recipe_print(&r, stdout);
+    weft_recipe_free(&r);
+    return st == WEFT_OK ? weft_output_finish() : st;
 }

@@ -52,7 +52,8 @@ static weft_status open_data(evaluation *e, const char *path, const char *split)
                              .max_batch = e->batch,
                              .cache_bytes = 64 << 20,
                              .vocab_size = c->model.vocab_size,
-                             .bos = (int32_t)c->model.bos_token_id};
+                             .bos = (int32_t)c->model.bos_token_id,
+                             .whole = c->data.packing == WEFT_PACKING_WHOLE};
     WEFT_TRY(weft_loader_open(&e->loader, &o));
     if (!weft_modelfile_fits(&e->file, weft_loader_tokenizer_digest(e->loader)))
         WEFT_FAIL(WEFT_EINPUT, "%s: its shards were made with another tokenizer than the model of %s", path,

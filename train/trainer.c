@@ -220,29 +220,46 @@ void weft_trainer_batch_samples(const weft_trainer *t, uint64_t samples, uint64_
     }
 }
 
+/* A run whose data would be used up before its end does not start. (Sizes: at most 10^18 tokens, so that the
+ * product fits.) */
+static weft_status check_epochs(const weft_config *c, const weft_loader *loader) {
+    uint64_t samples = weft_loader_samples(loader), batch = (uint64_t)c->train.global_batch;
+    if ((uint64_t)c->train.steps * batch <= samples) return WEFT_OK;
+    WEFT_FAIL(
+        WEFT_EINPUT,
+        "%s: with data.max_epochs=%lld there are %llu sequences of %lld tokens, enough for %llu steps of "
+        "train.global_batch=%lld, but train.steps=%lld; lower it, raise data.max_epochs or add data",
+        c->data.path, (long long)c->data.max_epochs, (unsigned long long)samples, (long long)c->train.seq_len,
+        (unsigned long long)(samples / batch), (long long)batch, (long long)c->train.steps);
+}
+
+weft_loader_options weft_trainer_loader_options(const weft_config *c, weft_trainer_weights *weights) {
+    for (int64_t i = 0; i < c->data.weights_count; i++) {
+        weights->domains[i].name = c->data.weights[i].name;
+        weights->domains[i].weight = c->data.weights[i].weight;
+    }
+    return (weft_loader_options){.path = c->data.path,
+                                 .split = "train",
+                                 .seed = (uint64_t)c->seed,
+                                 .seq_len = c->train.seq_len,
+                                 .cache_bytes = c->data.cache_mib << 20,
+                                 .vocab_size = c->model.vocab_size,
+                                 .bos = (int32_t)c->model.bos_token_id,
+                                 .whole = c->data.packing == WEFT_PACKING_WHOLE,
+                                 .max_epochs = c->data.max_epochs,
+                                 .weights_count = (int)c->data.weights_count,
+                                 .weights = (const void *)weights->domains};
+}
+
 weft_status weft_trainer_open_loader(const weft_trainer *t, weft_loader **out) {
     const weft_config *c = t->config;
-    struct {
-        const char *name;
-        double weight;
-    } weights[WEFT_MAX_DOMAINS];
+    weft_trainer_weights weights;
     if (!*c->data.path) /* on every rank: the configuration is the same */
         WEFT_FAIL(WEFT_EINPUT, "no data: add data.path=DIR (made by `weft data build`) or data.path=random");
-    for (int64_t i = 0; i < c->data.weights_count; i++) {
-        weights[i].name = c->data.weights[i].name;
-        weights[i].weight = c->data.weights[i].weight;
-    }
-    weft_loader_options o = {.path = c->data.path,
-                             .split = "train",
-                             .seed = (uint64_t)c->seed,
-                             .seq_len = c->train.seq_len,
-                             .max_batch = weft_trainer_batch_size(t),
-                             .cache_bytes = c->data.cache_mib << 20,
-                             .vocab_size = c->model.vocab_size,
-                             .bos = (int32_t)c->model.bos_token_id,
-                             .weights_count = (int)c->data.weights_count,
-                             .weights = (const void *)weights};
+    weft_loader_options o = weft_trainer_loader_options(c, &weights);
+    o.max_batch = weft_trainer_batch_size(t);
     weft_status st = weft_loader_open(out, &o);
+    if (st == WEFT_OK) st = check_epochs(c, *out);
     if (t->comm.mesh.ranks > 1) st = weft_world_agree(st);
     if (st != WEFT_OK || t->comm.mesh.ranks == 1) return st;
     weft_hash128 digest = weft_loader_content_digest(*out);

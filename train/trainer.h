@@ -100,6 +100,15 @@ void weft_trainer_params_changed(weft_trainer *t); /* by others than the update 
  * `samples`. Ranks that share a microbatch (cp, tp) load the same ones. */
 int64_t weft_trainer_batch_size(const weft_trainer *t);
 void weft_trainer_batch_samples(const weft_trainer *t, uint64_t samples, uint64_t *out);
+/* How the configuration wants its training data loaded, but for max_batch. `weights` holds what the options
+ * point to. */
+typedef struct weft_trainer_weights {
+    struct {
+        const char *name;
+        double weight;
+    } domains[WEFT_MAX_DOMAINS];
+} weft_trainer_weights;
+weft_loader_options weft_trainer_loader_options(const weft_config *c, weft_trainer_weights *weights);
 /* The loader of the configuration's training data, for batches of that size. Collective on the mesh; refuses
  * data that is not the same on every rank. */
 weft_status weft_trainer_open_loader(const weft_trainer *t, weft_loader **out);

@@ -1,47 +1,39 @@
-/* From files of text to a data directory: tokenise, split off the held-out documents, write shards and
- * manifest. */
+/* From files of text to a data directory, as a recipe says: read, normalise, filter, deduplicate,
+ * decontaminate, scrub, tokenise, shuffle, write shards, manifest, evidence and report.
+ *
+ * The steps' files lie in OUT.work; a build that was stopped at any moment goes on from there. The directory
+ * OUT appears, by a rename, when all is written and synced. Its bytes depend on the recipe and the input
+ * only: not on ranks, threads, memory, time or interruptions.
+ *
+ *   read       each file's documents into units of some MiB of text            piece: a file
+ *   clean      normalise, filters; keys for the exact step                     piece: a unit
+ *   exact      which copies go                                                 piece: a partition of the keys
+ *   lines      which lines go
+ *   sign       takes out what exact and lines decided; MinHash band keys       piece: a unit
+ *   near-*     candidates, verify, components, label, resolve                  piece: a partition
+ *   tokens, substring   tokenise what is left; search each pair of parts       piece: a unit; a pair
+ *   finish     takes out, cuts or masks; decontaminates, scrubs, tokenises     piece: a unit
+ *   shards     sorts a range of documents and writes it                        piece: a shard
+ *
+ * Memory of a rank: threads * (unit + 2 * largest document + 48 MiB) + memory_mib + the tokenizer + 32 MiB.
+ * Disk in OUT.work: about twice the packed text, and per document 28 bytes (exact) and 20 * bands (near). */
 #ifndef WEFT_BUILD_H
 #define WEFT_BUILD_H
 
-#include "data/source/source.h"
-#include "runtime/status.h"
+#include "data/build/recipe.h"
+#include "data/work/stage.h"
 
-#include <stdint.h>
+#include <stdbool.h>
 
-#define WEFT_BUILD_SHARD_TOKENS ((int64_t)1 << 28)
-#define WEFT_BUILD_SHARD_DOCUMENTS ((int64_t)1 << 22)
 #define WEFT_BUILD_DOMAIN "default"
 
-typedef struct weft_build_input {
-    const char *file;
-    char domain[WEFT_DOMAIN_NAME]; /* of all its documents; "": what each names, or WEFT_BUILD_DOMAIN */
-} weft_build_input;
-
-typedef struct weft_build_progress {
-    const char *file;                 /* being read */
-    int64_t done_bytes, total_bytes;  /* of it */
-    int64_t documents, tokens, bytes; /* written so far, of all files; bytes of text */
-} weft_build_progress;
-
 typedef struct weft_build_options {
-    const char *tokenizer; /* a tokenizer.model, or a directory that holds one */
-    const char *out;       /* must not exist */
-    const weft_build_input *inputs;
-    int input_count;
-    double heldout;                                /* share of the documents, in [0, 1) */
-    int64_t max_malformed;                         /* jsonl lines, over all files */
-    int64_t shard_tokens;                          /* a shard is closed behind the document that reaches it */
-    int threads;                                   /* that tokenise */
-    void (*progress)(const weft_build_progress *); /* now and then; may be NULL */
+    int threads;                                  /* of this rank */
+    void (*progress)(const weft_work_progress *); /* rank 0; may be NULL */
 } weft_build_options;
 
-/* A document is held out when XXH3-64 of its text, under a fixed seed, is below heldout * 2^64: the same text
- * is on the same side in every build, and so are its copies.
- *
- * Works in OUT.tmp.PID and renames it when all is written, read back and synced; after a failure it is
- * removed. The shards' bytes depend on the inputs and the options, not on `threads`. WEFT_EINPUT when `out`
- * exists, when an input is bad (see data/source/source.h), and when the files hold no document, or none for
- * training. */
-weft_status weft_data_build(const weft_build_options *o);
+/* Collective: all ranks with the same recipe, checked. WEFT_EINPUT when `out` exists, when an input is bad,
+ * and when no document is left for training. */
+weft_status weft_data_build(const weft_recipe *r, const weft_team *team, const weft_build_options *o);
 
 #endif

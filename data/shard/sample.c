@@ -14,6 +14,7 @@ typedef struct sampler {
     weft_manifest manifest;
     int split;
     weft_tokenizer *tokenizer;
+    weft_streams streams;
     weft_cache *cache;
     int32_t *ids; /* [o->max_tokens] */
 } sampler;
@@ -105,7 +106,8 @@ static weft_status run(sampler *s, weft_status (*show)(void *, const weft_sample
     weft_hash128 digest = weft_tokenizer_digest(s->tokenizer);
     if (digest.hi != s->manifest.tokenizer.hi || digest.lo != s->manifest.tokenizer.lo)
         WEFT_FAIL(WEFT_EINPUT, "%s/tokenizer: not the tokenizer that made the shards beside it", o->dir);
-    WEFT_TRY(weft_cache_open(&s->cache, o->dir, &s->manifest, s->split, 0));
+    WEFT_TRY(weft_streams_open(&s->streams, o->dir, &s->manifest, s->split));
+    WEFT_TRY(weft_cache_open(&s->cache, &s->streams, 0));
     weft_rng draw = weft_rng_make(o->seed, "data/sample");
     for (int64_t i = 0; i < o->count && i < documents; i++)
         WEFT_TRY(
@@ -122,6 +124,7 @@ weft_status weft_data_sample(const weft_sample_options *o, weft_status (*show)(v
         WEFT_FAIL(WEFT_EINPUT, "a sample has at least one document of at least one token");
     weft_status st = run(&s, show, arg);
     weft_cache_close(s.cache);
+    weft_streams_close(&s.streams);
     weft_tokenizer_close(s.tokenizer);
     weft_manifest_free(&s.manifest);
     free(s.ids);

@@ -26,10 +26,10 @@ typedef struct weft_shard_header {
     int32_t bos, eos;
     weft_hash128 tokenizer, pipeline, content;
     char domain[WEFT_DOMAIN_NAME];
-    weft_shard_region index, doc_end, doc_bytes;
+    weft_shard_region index, doc_end, doc_bytes, doc_origin, masked;
     uint64_t xxh3; /* of all above */
 } weft_shard_header;
-_Static_assert(sizeof(weft_shard_header) == 272, "no padding: the header is a file format");
+_Static_assert(sizeof(weft_shard_header) == 320, "no padding: the header is a file format");
 
 typedef struct weft_shard_chunk {
     uint64_t offset, bytes, xxh3; /* a row of chunk_index */
@@ -45,7 +45,7 @@ weft_status weft_shard_h5_chunk(weft_shard_h5 *h, uint64_t chunk, uint64_t token
 /* Offset in the file of each chunk written, into rows[].offset. The rows' bytes and xxh3 must be set. */
 weft_status weft_shard_h5_locate(weft_shard_h5 *h, weft_shard_chunk *rows, uint64_t chunks);
 /* A dataset stored in one piece, [rows] or, with columns > 1, [rows, columns], of u64 (width 8) or u32 (width
- * 4). *offset: where it lies in the file. */
+ * 4). *offset: where it lies in the file; 0 when it has no rows. */
 weft_status weft_shard_h5_dataset(weft_shard_h5 *h, const char *name, const void *data, uint64_t rows,
                                   uint64_t columns, size_t width, uint64_t *offset);
 /* Writes the attributes and closes. The handle is freed in any case. */

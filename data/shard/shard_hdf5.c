@@ -163,7 +163,9 @@ weft_status weft_shard_h5_dataset(weft_shard_h5 *h, const char *name, const void
         H5Pset_alloc_time(plist, H5D_ALLOC_TIME_EARLY) >= 0 &&
         H5Pset_fill_time(plist, H5D_FILL_TIME_NEVER) >= 0)
         set = H5Dcreate2(h->file, name, type, space, H5P_DEFAULT, plist, H5P_DEFAULT);
-    if (set >= 0 && H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0)
+    if (set >= 0 && rows == 0)
+        address = 0; /* a dataset without rows has no place */
+    else if (set >= 0 && H5Dwrite(set, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0)
         address = H5Dget_offset(set);
     weft_status st = address == HADDR_UNDEF ? h5_fail(h, name) : WEFT_OK;
     if (set >= 0 && H5Dclose(set) < 0 && st == WEFT_OK) st = h5_fail(h, name);

@@ -62,7 +62,9 @@ static bool header_sound(const weft_shard_header *h) {
            h->chunks == (h->tokens + WEFT_SHARD_CHUNK_TOKENS - 1) / WEFT_SHARD_CHUNK_TOKENS &&
            memchr(h->domain, 0, sizeof h->domain) && weft_domain_name_ok(h->domain, strlen(h->domain)) &&
            region_ok(h, h->index, h->chunks, sizeof(weft_shard_chunk)) &&
-           region_ok(h, h->doc_end, h->documents, 8) && region_ok(h, h->doc_bytes, h->documents, 4);
+           region_ok(h, h->doc_end, h->documents, 8) && region_ok(h, h->doc_bytes, h->documents, 4) &&
+           region_ok(h, h->doc_origin, h->documents, sizeof(weft_shard_origin)) &&
+           region_ok(h, h->masked, h->masked.bytes / sizeof(weft_shard_range), sizeof(weft_shard_range));
 }
 
 static weft_status check_header(const char *path, uint64_t size, const weft_shard_header *h) {
@@ -72,8 +74,8 @@ static weft_status check_header(const char *path, uint64_t size, const weft_shar
     if (memcmp(h->magic, zeros, 8) == 0) WEFT_FAIL(WEFT_EINPUT, "%s: a shard that was never finished", path);
     if (memcmp(h->magic, WEFT_SHARD_MAGIC, 8) != 0) WEFT_FAIL(WEFT_EINPUT, "%s: not a weft shard", path);
     if (h->version != WEFT_SHARD_VERSION)
-        WEFT_FAIL(WEFT_EINPUT, "%s: shard version %u; this weft reads version %d", path, h->version,
-                  WEFT_SHARD_VERSION);
+        WEFT_FAIL(WEFT_EINPUT, "%s: shard version %u; this weft reads version %d: build the data again", path,
+                  h->version, WEFT_SHARD_VERSION);
     if (h->xxh3 != weft_hash64(h, offsetof(weft_shard_header, xxh3), 0))
         WEFT_FAIL(WEFT_EINPUT, "%s: damaged shard: the header's hash does not match", path);
     if (size != h->file_bytes)
@@ -211,27 +213,127 @@ weft_status weft_shard_read_chunk(const weft_shard *s, int64_t chunk, weft_shard
     return WEFT_OK;
 }
 
+/* ---- documents ---- */
+static weft_status check_ends(const weft_shard *s, const uint64_t *ends) {
+    uint64_t before = 0;
+    for (int64_t i = 0; i < s->info.documents; i++) {
+        if (ends[i] < before + 2 || ends[i] > s->header.tokens)
+            WEFT_FAIL(WEFT_EINPUT, "%s: not a weft shard: document %lld ends before it begins", s->path,
+                      (long long)i);
+        before = ends[i];
+    }
+    return WEFT_OK;
+}
+
 weft_status weft_shard_read_documents(const weft_shard *s, uint64_t **ends, uint32_t **bytes) {
     int fd;
     void *e = NULL, *b = NULL;
     WEFT_TRY(open_file(s->path, &fd));
     weft_status st = read_region(s, fd, s->header.doc_end, "the documents' ends", &e);
-    if (st == WEFT_OK) st = read_region(s, fd, s->header.doc_bytes, "the documents' sizes", &b);
+    if (st == WEFT_OK && bytes) st = read_region(s, fd, s->header.doc_bytes, "the documents' sizes", &b);
     close(fd);
-    uint64_t before = 0;
-    for (int64_t i = 0; st == WEFT_OK && i < s->info.documents; i++) {
-        uint64_t end = ((uint64_t *)e)[i];
-        if (end < before + 2 || end > s->header.tokens)
-            st = weft_fail(WEFT_EINPUT, "%s: not a weft shard: document %lld ends before it begins", s->path,
-                           (long long)i);
-        before = end;
-    }
+    if (st == WEFT_OK) st = check_ends(s, e);
     if (st != WEFT_OK) {
         free(e);
         free(b);
         return st;
     }
     *ends = e;
-    *bytes = b;
+    if (bytes) *bytes = b;
     return WEFT_OK;
+}
+
+weft_status weft_shard_read_origins(const weft_shard *s, weft_shard_origin **origins) {
+    int fd;
+    void *o = NULL;
+    WEFT_TRY(open_file(s->path, &fd));
+    weft_status st = read_region(s, fd, s->header.doc_origin, "the documents' origins", &o);
+    close(fd);
+    if (st == WEFT_OK) *origins = o;
+    return st;
+}
+
+weft_status weft_shard_read_masked(const weft_shard *s, weft_shard_range **ranges, size_t *count) {
+    size_t n = s->header.masked.bytes / sizeof **ranges;
+    uint64_t before = 0;
+    void *data = NULL;
+    int fd;
+    if (n > 0) {
+        WEFT_TRY(open_file(s->path, &fd));
+        weft_status st = read_region(s, fd, s->header.masked, "the masked tokens", &data);
+        close(fd);
+        WEFT_TRY(st);
+    }
+    const weft_shard_range *r = data;
+    for (size_t i = 0; i < n; i++) {
+        if (r[i].first < before || r[i].first >= s->header.tokens || r[i].count == 0 ||
+            r[i].count > s->header.tokens - r[i].first) {
+            free(data);
+            WEFT_FAIL(WEFT_EINPUT, "%s: not a weft shard: masked range %zu is out of order", s->path, i);
+        }
+        before = r[i].first + r[i].count;
+    }
+    *ranges = data;
+    *count = n;
+    return WEFT_OK;
+}
+
+static weft_status read_end(const weft_shard *s, int fd, int64_t document, uint64_t *end) {
+    return read_at(s->path, fd, end, sizeof *end,
+                   s->header.doc_end.offset + (uint64_t)document * sizeof *end);
+}
+
+static weft_status read_document(const weft_shard *s, int fd, int64_t document, uint64_t *first,
+                                 uint64_t *end, weft_shard_origin *origin) {
+    *first = 0;
+    if (document > 0) WEFT_TRY(read_end(s, fd, document - 1, first));
+    WEFT_TRY(read_end(s, fd, document, end));
+    WEFT_TRY(read_at(s->path, fd, origin, sizeof *origin,
+                     s->header.doc_origin.offset + (uint64_t)document * sizeof *origin));
+    if (*end > s->header.tokens || *end < 2 || *first > *end - 2)
+        WEFT_FAIL(WEFT_EINPUT, "%s: not a weft shard: document %lld ends before it begins", s->path,
+                  (long long)document);
+    return WEFT_OK;
+}
+
+weft_status weft_shard_document(const weft_shard *s, int64_t document, uint64_t *first, uint64_t *end,
+                                weft_shard_origin *origin) {
+    int fd;
+    if (document < 0 || document >= s->info.documents)
+        WEFT_FAIL(WEFT_EINTERNAL, "%s: there is no document %lld", s->path, (long long)document);
+    WEFT_TRY(open_file(s->path, &fd));
+    weft_status st = read_document(s, fd, document, first, end, origin);
+    close(fd);
+    return st;
+}
+
+static weft_status find_document(const weft_shard *s, int fd, uint64_t token, int64_t *document,
+                                 uint64_t *first, weft_shard_origin *origin) {
+    int64_t low = 0, high = s->info.documents - 1;
+    uint64_t end;
+    while (low < high) {
+        int64_t middle = low + (high - low) / 2;
+        WEFT_TRY(read_end(s, fd, middle, &end));
+        if (end > token)
+            high = middle;
+        else
+            low = middle + 1;
+    }
+    WEFT_TRY(read_document(s, fd, low, first, &end, origin));
+    if (token < *first || token >= end)
+        WEFT_FAIL(WEFT_EINPUT, "%s: not a weft shard: token %llu is in no document", s->path,
+                  (unsigned long long)token);
+    *document = low;
+    return WEFT_OK;
+}
+
+weft_status weft_shard_find(const weft_shard *s, uint64_t token, int64_t *document, uint64_t *first,
+                            weft_shard_origin *origin) {
+    int fd;
+    if (token >= s->header.tokens || s->info.documents == 0)
+        WEFT_FAIL(WEFT_EINTERNAL, "%s: there is no token %llu", s->path, (unsigned long long)token);
+    WEFT_TRY(open_file(s->path, &fd));
+    weft_status st = find_document(s, fd, token, document, first, origin);
+    close(fd);
+    return st;
 }

@@ -27,9 +27,12 @@ struct weft_shard_writer {
     weft_shard_chunk *rows; /* [info.chunks] */
     uint64_t *plain_hashes; /* [info.chunks] XXH3-64 of the tokens */
     size_t rows_capacity;
-    uint64_t *doc_end; /* [info.documents] */
+    uint64_t *doc_end; /* [info.documents], and so the next two */
     uint32_t *doc_bytes;
+    weft_shard_origin *doc_origin;
     size_t docs_capacity;
+    weft_shard_range *masked; /* [masked_count] */
+    size_t masked_count, masked_capacity;
 };
 
 static void free_writer(weft_shard_writer *w) {
@@ -40,6 +43,8 @@ static void free_writer(weft_shard_writer *w) {
     free(w->plain_hashes);
     free(w->doc_end);
     free(w->doc_bytes);
+    free(w->doc_origin);
+    free(w->masked);
     free(w->path);
     free(w);
 }
@@ -117,28 +122,67 @@ static weft_status put_token(weft_shard_writer *w, int32_t id) {
     return w->filled == WEFT_SHARD_CHUNK_TOKENS ? flush_chunk(w) : WEFT_OK;
 }
 
-weft_status weft_shard_writer_add(weft_shard_writer *w, const int32_t *ids, size_t count, size_t text_bytes) {
-    size_t docs = (size_t)w->info.documents;
+static weft_status check_document(const weft_shard_writer *w, const int32_t *ids, size_t count,
+                                  size_t text_bytes, const weft_shard_range *masked, size_t masked_count) {
     if (text_bytes > UINT32_MAX)
         WEFT_FAIL(WEFT_EINPUT, "%s: a document of %zu bytes is too long for a shard", w->path, text_bytes);
     for (size_t i = 0; i < count; i++)
         if (ids[i] < 0 || ids[i] >= w->info.vocab_size || ids[i] == w->info.bos || ids[i] == w->info.eos)
             WEFT_FAIL(WEFT_EINTERNAL, "%s: token %d inside a document (vocabulary %lld, BOS %d, EOS %d)",
                       w->path, ids[i], (long long)w->info.vocab_size, w->info.bos, w->info.eos);
+    uint64_t before = 0;
+    for (size_t i = 0; i < masked_count; i++) {
+        if (masked[i].first < before || masked[i].first >= count || masked[i].count == 0 ||
+            masked[i].count > count - masked[i].first)
+            WEFT_FAIL(WEFT_EINTERNAL, "%s: masked range %zu (%llu ids from %llu) in a document of %zu ids",
+                      w->path, i, (unsigned long long)masked[i].count, (unsigned long long)masked[i].first,
+                      count);
+        before = masked[i].first + masked[i].count;
+    }
+    return WEFT_OK;
+}
+
+static weft_status make_room(weft_shard_writer *w, size_t masked_count) {
+    size_t docs = (size_t)w->info.documents;
     if (docs == w->docs_capacity) {
         size_t more = docs ? 2 * docs : 1024;
         uint64_t *ends = realloc(w->doc_end, more * sizeof *ends);
         if (ends) w->doc_end = ends;
         uint32_t *bytes = realloc(w->doc_bytes, more * sizeof *bytes);
         if (bytes) w->doc_bytes = bytes;
-        if (!ends || !bytes) WEFT_FAIL(WEFT_ENOMEM, "%s: no memory for the index of its documents", w->path);
+        weft_shard_origin *origins = realloc(w->doc_origin, more * sizeof *origins);
+        if (origins) w->doc_origin = origins;
+        if (!ends || !bytes || !origins)
+            WEFT_FAIL(WEFT_ENOMEM, "%s: no memory for the index of its documents", w->path);
         w->docs_capacity = more;
     }
+    size_t ranges = w->masked_count + masked_count;
+    if (ranges > w->masked_capacity) {
+        size_t more = 2 * ranges;
+        weft_shard_range *masked = realloc(w->masked, more * sizeof *masked);
+        if (!masked) WEFT_FAIL(WEFT_ENOMEM, "%s: no memory for its masked ranges", w->path);
+        w->masked = masked;
+        w->masked_capacity = more;
+    }
+    return WEFT_OK;
+}
+
+weft_status weft_shard_writer_add(weft_shard_writer *w, const int32_t *ids, size_t count, size_t text_bytes,
+                                  const weft_shard_origin *origin, const weft_shard_range *masked,
+                                  size_t masked_count) {
+    WEFT_TRY(check_document(w, ids, count, text_bytes, masked, masked_count));
+    WEFT_TRY(make_room(w, masked_count));
+    size_t docs = (size_t)w->info.documents;
     WEFT_TRY(put_token(w, w->info.bos));
+    uint64_t start = (uint64_t)w->info.tokens;
     for (size_t i = 0; i < count; i++) WEFT_TRY(put_token(w, ids[i]));
     WEFT_TRY(put_token(w, w->info.eos));
+    for (size_t i = 0; i < masked_count; i++)
+        w->masked[w->masked_count++] =
+            (weft_shard_range){.first = start + masked[i].first, .count = masked[i].count};
     w->doc_end[docs] = (uint64_t)w->info.tokens;
     w->doc_bytes[docs] = (uint32_t)text_bytes;
+    w->doc_origin[docs] = *origin;
     w->info.documents++;
     w->info.bytes += (int64_t)text_bytes;
     return WEFT_OK;
@@ -153,11 +197,13 @@ int64_t weft_shard_writer_documents(const weft_shard_writer *w) {
 
 static weft_status content_of(const weft_shard_writer *w, weft_hash128 *content) {
     size_t chunks = (size_t)w->info.chunks * 8, docs = (size_t)w->info.documents * 8;
-    char *all = malloc(chunks + docs);
+    size_t masked = w->masked_count * sizeof *w->masked;
+    char *all = malloc(chunks + docs + masked);
     if (!all) WEFT_FAIL(WEFT_ENOMEM, "%s: no memory to hash it", w->path);
     memcpy(all, w->plain_hashes, chunks);
     memcpy(all + chunks, w->doc_end, docs);
-    *content = weft_hash128_of(all, chunks + docs);
+    if (masked > 0) memcpy(all + chunks + docs, w->masked, masked);
+    *content = weft_hash128_of(all, chunks + docs + masked);
     free(all);
     return WEFT_OK;
 }
@@ -181,8 +227,24 @@ static weft_status write_user_block(const weft_shard_writer *w, weft_shard_heade
     return st;
 }
 
-/* What the disk holds must be what was meant: each stored chunk is hashed again, and decoded for good
- * measure. */
+static weft_status read_back_documents(const weft_shard *s) {
+    uint64_t *ends = NULL;
+    uint32_t *bytes = NULL;
+    weft_shard_origin *origins = NULL;
+    weft_shard_range *masked = NULL;
+    size_t count;
+    weft_status st = weft_shard_read_documents(s, &ends, &bytes);
+    if (st == WEFT_OK) st = weft_shard_read_origins(s, &origins);
+    if (st == WEFT_OK) st = weft_shard_read_masked(s, &masked, &count);
+    free(ends);
+    free(bytes);
+    free(origins);
+    free(masked);
+    return st;
+}
+
+/* What the disk holds must be what was meant: all that is stored is hashed again, and chunks are decoded for
+ * good measure. */
 static weft_status read_back(const weft_shard_writer *w) {
     weft_shard *s = NULL;
     weft_shard_decoder *d = NULL;
@@ -195,9 +257,37 @@ static weft_status read_back(const weft_shard_writer *w) {
             st = weft_fail(WEFT_EIO, "%s: chunk %lld does not read back as it was written", w->path,
                            (long long)i);
     }
+    if (st == WEFT_OK) st = read_back_documents(s);
     weft_shard_decoder_free(d);
     weft_shard_close(s);
     return st;
+}
+
+static weft_shard_header make_header(const weft_shard_writer *w) {
+    weft_shard_header h = {.version = WEFT_SHARD_VERSION,
+                           .token_bytes = (uint32_t)w->token_bytes,
+                           .tokens = (uint64_t)w->info.tokens,
+                           .documents = (uint64_t)w->info.documents,
+                           .bytes = (uint64_t)w->info.bytes,
+                           .chunks = (uint64_t)w->info.chunks,
+                           .chunk_tokens = WEFT_SHARD_CHUNK_TOKENS,
+                           .vocab_size = (uint64_t)w->info.vocab_size,
+                           .bos = w->info.bos,
+                           .eos = w->info.eos,
+                           .tokenizer = w->info.tokenizer,
+                           .pipeline = w->info.pipeline,
+                           .content = w->info.content};
+    memcpy(h.magic, WEFT_SHARD_MAGIC, sizeof h.magic);
+    memcpy(h.domain, w->info.domain, sizeof h.domain);
+    return h;
+}
+
+/* A dataset, and where it lies in the header. */
+static weft_status write_region(const weft_shard_writer *w, const char *name, const void *data, uint64_t rows,
+                                uint64_t columns, size_t width, weft_shard_region *region) {
+    size_t bytes = rows * columns * width;
+    *region = (weft_shard_region){.bytes = bytes, .xxh3 = weft_hash64(data, bytes, 0)};
+    return weft_shard_h5_dataset(w->h5, name, data, rows, columns, width, &region->offset);
 }
 
 weft_status weft_shard_writer_finish(weft_shard_writer *w, weft_shard_info *info) {
@@ -206,32 +296,16 @@ weft_status weft_shard_writer_finish(weft_shard_writer *w, weft_shard_info *info
     WEFT_TRY(content_of(w, &w->info.content));
     uint64_t chunks = (uint64_t)w->info.chunks, docs = (uint64_t)w->info.documents;
     WEFT_TRY(weft_shard_h5_locate(w->h5, w->rows, chunks));
-    weft_shard_header header = {.version = WEFT_SHARD_VERSION,
-                                .token_bytes = (uint32_t)w->token_bytes,
-                                .tokens = (uint64_t)w->info.tokens,
-                                .documents = docs,
-                                .bytes = (uint64_t)w->info.bytes,
-                                .chunks = chunks,
-                                .chunk_tokens = WEFT_SHARD_CHUNK_TOKENS,
-                                .vocab_size = (uint64_t)w->info.vocab_size,
-                                .bos = w->info.bos,
-                                .eos = w->info.eos,
-                                .tokenizer = w->info.tokenizer,
-                                .pipeline = w->info.pipeline,
-                                .content = w->info.content};
-    memcpy(header.magic, WEFT_SHARD_MAGIC, sizeof header.magic);
-    memcpy(header.domain, w->info.domain, sizeof header.domain);
-    header.index = (weft_shard_region){.bytes = chunks * sizeof *w->rows,
-                                       .xxh3 = weft_hash64(w->rows, chunks * sizeof *w->rows, 0)};
-    header.doc_end = (weft_shard_region){.bytes = docs * 8, .xxh3 = weft_hash64(w->doc_end, docs * 8, 0)};
-    header.doc_bytes = (weft_shard_region){.bytes = docs * 4, .xxh3 = weft_hash64(w->doc_bytes, docs * 4, 0)};
-    WEFT_TRY(weft_shard_h5_dataset(w->h5, "chunk_index", w->rows, chunks, 3, 8, &header.index.offset));
-    WEFT_TRY(weft_shard_h5_dataset(w->h5, "doc_end", w->doc_end, docs, 1, 8, &header.doc_end.offset));
-    WEFT_TRY(weft_shard_h5_dataset(w->h5, "doc_bytes", w->doc_bytes, docs, 1, 4, &header.doc_bytes.offset));
+    weft_shard_header h = make_header(w);
+    WEFT_TRY(write_region(w, "chunk_index", w->rows, chunks, 3, 8, &h.index));
+    WEFT_TRY(write_region(w, "doc_end", w->doc_end, docs, 1, 8, &h.doc_end));
+    WEFT_TRY(write_region(w, "doc_bytes", w->doc_bytes, docs, 1, 4, &h.doc_bytes));
+    WEFT_TRY(write_region(w, "doc_origin", w->doc_origin, docs, 4, 8, &h.doc_origin));
+    WEFT_TRY(write_region(w, "masked", w->masked, w->masked_count, 2, 8, &h.masked));
     weft_shard_h5 *h5 = w->h5;
     w->h5 = NULL;
     WEFT_TRY(weft_shard_h5_finish(h5, &w->info));
-    WEFT_TRY(write_user_block(w, &header));
+    WEFT_TRY(write_user_block(w, &h));
     WEFT_TRY(read_back(w));
     *info = w->info;
     free_writer(w);

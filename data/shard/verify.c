@@ -45,43 +45,92 @@ static weft_status check_tokens(walk *w, const void *chunk, int64_t count) {
     return WEFT_OK;
 }
 
-/* The content hash as data/shard/shard.h defines it. */
-static weft_status check_content(const char *path, const weft_shard *s) {
+/* Decodes all chunks; hashes[i]: of chunk i's tokens. */
+static weft_status check_chunks(const char *path, const weft_shard *s, const uint64_t *ends,
+                                uint64_t *hashes) {
     const weft_shard_info *info = weft_shard_about(s);
-    weft_status st;
-    weft_shard_decoder *d = NULL;
-    uint64_t *ends = NULL;
-    uint32_t *sizes = NULL;
     size_t chunk_bytes = weft_shard_chunk_bytes(info->vocab_size);
-    size_t chunks = (size_t)info->chunks, documents = (size_t)info->documents;
-    void *chunk = malloc(chunk_bytes);
-    uint64_t *hashes = malloc((chunks + documents) * sizeof *hashes);
-    if (!chunk || !hashes) {
-        st = weft_fail(WEFT_ENOMEM, "%s: no memory to verify it", path);
-        goto done;
-    }
-    WEFT_GOTO(st, done, weft_shard_decoder_new(&d, info->vocab_size));
-    WEFT_GOTO(st, done, weft_shard_read_documents(s, &ends, &sizes));
+    weft_shard_decoder *d = NULL;
     walk w = {.path = path, .info = info, .ends = ends};
-    for (int64_t i = 0; i < info->chunks; i++) {
+    void *chunk = malloc(chunk_bytes);
+    weft_status st = chunk ? weft_shard_decoder_new(&d, info->vocab_size)
+                           : weft_fail(WEFT_ENOMEM, "%s: no memory to verify it", path);
+    for (int64_t i = 0; st == WEFT_OK && i < info->chunks; i++) {
         int64_t left = info->tokens - w.at;
-        WEFT_GOTO(st, done, weft_shard_read_chunk(s, i, d, chunk));
+        st = weft_shard_read_chunk(s, i, d, chunk);
+        if (st != WEFT_OK) break;
         hashes[i] = weft_hash64(chunk, chunk_bytes, 0);
-        WEFT_GOTO(st, done,
-                  check_tokens(&w, chunk, left < WEFT_SHARD_CHUNK_TOKENS ? left : WEFT_SHARD_CHUNK_TOKENS));
+        st = check_tokens(&w, chunk, left < WEFT_SHARD_CHUNK_TOKENS ? left : WEFT_SHARD_CHUNK_TOKENS);
     }
-    int64_t bytes = 0;
-    for (size_t i = 0; i < documents; i++) bytes += sizes[i];
-    memcpy(hashes + chunks, ends, documents * sizeof *ends);
-    if (w.document != info->documents || bytes != info->bytes ||
-        !same(weft_hash128_of(hashes, (chunks + documents) * sizeof *hashes), info->content))
-        st = weft_fail(WEFT_EINPUT, "%s: its documents are not those that its header describes", path);
-done:
+    if (st == WEFT_OK && w.document != info->documents)
+        st = weft_fail(WEFT_EINPUT, "%s: it ends inside document %lld", path, (long long)w.document);
     weft_shard_decoder_free(d);
-    free(ends);
-    free(sizes);
     free(chunk);
-    free(hashes);
+    return st;
+}
+
+/* Ranges ascend and so do documents: both are walked once. */
+static weft_status check_masked(const char *path, const uint64_t *ends, int64_t documents,
+                                const weft_shard_range *masked, size_t count) {
+    int64_t d = 0;
+    for (size_t i = 0; i < count; i++) {
+        while (d < documents && ends[d] <= masked[i].first) d++;
+        uint64_t first = d > 0 ? ends[d - 1] : 0;
+        bool inside = d < documents && masked[i].first > first && masked[i].count < ends[d] - masked[i].first;
+        if (!inside)
+            WEFT_FAIL(WEFT_EINPUT, "%s: masked range %zu (%llu tokens from %llu) is not inside a document",
+                      path, i, (unsigned long long)masked[i].count, (unsigned long long)masked[i].first);
+    }
+    return WEFT_OK;
+}
+
+static weft_status check_origins(const char *path, const weft_shard *s, int sources) {
+    weft_shard_origin *origins;
+    weft_status st = WEFT_OK;
+    WEFT_TRY(weft_shard_read_origins(s, &origins));
+    for (int64_t i = 0; st == WEFT_OK && i < weft_shard_about(s)->documents; i++)
+        if (origins[i].file >= (uint64_t)sources)
+            st = weft_fail(WEFT_EINPUT, "%s: document %lld comes from file %llu, but the manifest lists %d",
+                           path, (long long)i, (unsigned long long)origins[i].file, sources);
+    free(origins);
+    return st;
+}
+
+typedef struct parts {
+    uint64_t *ends;
+    uint32_t *sizes;
+    weft_shard_range *masked;
+    size_t masked_count;
+    char *hashed; /* what the content hash is of: hashes of chunks, ends, masked ranges */
+} parts;
+
+/* The content hash as data/shard/shard.h defines it. */
+static weft_status check_parts(const char *path, const weft_shard *s, parts *p) {
+    const weft_shard_info *info = weft_shard_about(s);
+    WEFT_TRY(weft_shard_read_documents(s, &p->ends, &p->sizes));
+    WEFT_TRY(weft_shard_read_masked(s, &p->masked, &p->masked_count));
+    size_t chunks = (size_t)info->chunks * sizeof(uint64_t), ends = (size_t)info->documents * sizeof *p->ends,
+           masked = p->masked_count * sizeof *p->masked;
+    p->hashed = malloc(chunks + ends + masked);
+    if (!p->hashed) WEFT_FAIL(WEFT_ENOMEM, "%s: no memory to verify it", path);
+    WEFT_TRY(check_chunks(path, s, p->ends, (uint64_t *)p->hashed));
+    WEFT_TRY(check_masked(path, p->ends, info->documents, p->masked, p->masked_count));
+    int64_t bytes = 0;
+    for (int64_t i = 0; i < info->documents; i++) bytes += p->sizes[i];
+    memcpy(p->hashed + chunks, p->ends, ends);
+    if (masked > 0) memcpy(p->hashed + chunks + ends, p->masked, masked);
+    if (bytes != info->bytes || !same(weft_hash128_of(p->hashed, chunks + ends + masked), info->content))
+        WEFT_FAIL(WEFT_EINPUT, "%s: its documents are not those that its header describes", path);
+    return WEFT_OK;
+}
+
+static weft_status check_content(const char *path, const weft_shard *s) {
+    parts p = {0};
+    weft_status st = check_parts(path, s, &p);
+    free(p.ends);
+    free(p.sizes);
+    free(p.masked);
+    free(p.hashed);
     return st;
 }
 
@@ -93,6 +142,7 @@ static weft_status check_shard(const weft_manifest *m, const char *dir, const we
     weft_status st = weft_manifest_open_shard(m, dir, d, f, &s);
     if (st == WEFT_OK) st = check_hash(path, f->hash, &out->size);
     if (st == WEFT_OK) st = check_content(path, s);
+    if (st == WEFT_OK) st = check_origins(path, s, m->source_count);
     weft_shard_close(s);
     free(path);
     return st;

@@ -18,10 +18,10 @@ typedef struct weft_verification {
 } weft_verification;
 
 /* For each shard: size, XXH3-128 of the file, header, every chunk decoded, content hash, and that documents
- * begin with BOS, end with EOS, hold neither elsewhere, and no id reaches the vocabulary's size. Goes on to
- * the next file after a damaged one; returns the first failure then. The manifest itself and its content
- * digest come first. `out` is set, and to be freed, whenever the manifest could be read (count is 0
- * otherwise). */
+ * begin with BOS, end with EOS, hold neither elsewhere, no id reaches the vocabulary's size, masked ranges
+ * lie inside documents (not over BOS or EOS), and origins name files of the manifest. Goes on to the next
+ * file after a damaged one; returns the first failure then. The manifest itself and its content digest come
+ * first. `out` is set, and to be freed, whenever the manifest could be read (count is 0 otherwise). */
 weft_status weft_data_verify(const char *dir, weft_verification *out);
 void weft_verification_free(weft_verification *v);
 

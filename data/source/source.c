@@ -1,25 +1,14 @@
-#include "data/source/source.h"
-#include "data/source/source_json.h"
-#include "data/source/source_stream.h"
+#include "data/source/source_private.h"
+#include "data/source/source_utf8.h"
 #include "runtime/log.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { BLOCK = 1 << 20, REPORTED = 5 };
+enum { REPORTED = 5 }; /* of each kind, in a job */
 
-struct weft_source {
-    const char *path;
-    weft_source_tally *tally;
-    weft_stream *stream;
-    weft_json *json;             /* NULL: txt */
-    int64_t line;                /* lines read */
-    char *buffer;                /* [capacity + WEFT_JSON_PADDING] */
-    size_t capacity, start, end; /* unread: [start, end) */
-    bool packed, begun, ended;
-    size_t mark; /* bytes of the byte-order mark that was dropped */
-    char domain[WEFT_DOMAIN_NAME];
-};
+const weft_source_options weft_source_defaults = {.format = WEFT_FORMAT_AUTO}; /* and zeros: ERROR */
 
 bool weft_domain_name_ok(const char *name, size_t bytes) {
     if (bytes == 0 || bytes >= WEFT_DOMAIN_NAME || name[0] == '.') return false;
@@ -32,6 +21,8 @@ bool weft_domain_name_ok(const char *name, size_t bytes) {
     return true;
 }
 
+/* ---- what a file is ---- */
+
 static bool strip(const char *path, size_t *length, const char *ending) {
     size_t n = strlen(ending);
     if (*length <= n || strncmp(path + *length - n, ending, n) != 0) return false;
@@ -39,25 +30,73 @@ static bool strip(const char *path, size_t *length, const char *ending) {
     return true;
 }
 
-weft_status weft_source_open(weft_source **out, const char *path, weft_source_tally *tally) {
+weft_format_kind weft_source_kind(const char *path, weft_format_kind asked, weft_packing *packing) {
+    static const struct {
+        const char *ending;
+        weft_format_kind kind;
+    } endings[] = {{".txt", WEFT_FORMAT_TXT},
+                   {".jsonl", WEFT_FORMAT_JSONL},
+                   {".ndjson", WEFT_FORMAT_JSONL},
+                   {".warc", WEFT_FORMAT_WARC},
+                   {".wet", WEFT_FORMAT_WET}};
     size_t length = strlen(path);
-    weft_packing packing = WEFT_PLAIN;
-    if (strip(path, &length, ".gz"))
-        packing = WEFT_GZIP;
-    else if (strip(path, &length, ".zst"))
-        packing = WEFT_ZSTD;
-    bool jsonl = strip(path, &length, ".jsonl");
-    if (!jsonl && !strip(path, &length, ".txt"))
-        WEFT_FAIL(WEFT_EINPUT, "%s: not a name that ends in .txt or .jsonl, or one of these with .gz or .zst",
+    *packing = strip(path, &length, ".gz")    ? WEFT_GZIP
+               : strip(path, &length, ".zst") ? WEFT_ZSTD
+                                              : WEFT_PLAIN;
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
+        if (strip(path, &length, endings[i].ending))
+            return asked == WEFT_FORMAT_AUTO || asked == endings[i].kind ? endings[i].kind : WEFT_FORMAT_AUTO;
+    return WEFT_FORMAT_AUTO;
+}
+
+static weft_status unknown_name(const char *path) {
+    size_t length = strlen(path);
+    if (strip(path, &length, ".parquet"))
+        WEFT_FAIL(WEFT_EINPUT,
+                  "%s: parquet is not read; make it jsonl, for example with: duckdb -c \"COPY (SELECT * FROM "
+                  "'FILE.parquet') TO 'FILE.jsonl' (FORMAT json)\"",
                   path);
+    WEFT_FAIL(
+        WEFT_EINPUT,
+        "%s: not a name that ends in .txt, .jsonl, .ndjson, .warc or .wet, or one of these with .gz or .zst; "
+        "give its format",
+        path);
+}
+
+static weft_status resolve(weft_source *s, const weft_source_options *options) {
+    s->o = options ? *options : weft_source_defaults;
+    if (!s->o.text_field) s->o.text_field = "text";
+    if (!s->o.url_field) s->o.url_field = "url";
+    if (s->o.max_document == 0) s->o.max_document = WEFT_SOURCE_MAX_DOCUMENT;
+    if (s->o.max_document > WEFT_SOURCE_MAX_DOCUMENT)
+        WEFT_FAIL(WEFT_EINPUT, "%s: max_document is %zu bytes; the most is %zu", s->path, s->o.max_document,
+                  WEFT_SOURCE_MAX_DOCUMENT);
+    if (s->o.oversize == WEFT_BAD_REPAIR || s->o.damaged_files == WEFT_BAD_REPAIR)
+        WEFT_FAIL(WEFT_EINPUT,
+                  "%s: documents that are too long, and damaged files, can be skipped, not repaired",
+                  s->path);
+    return WEFT_OK;
+}
+
+static weft_status open_it(weft_source *s, const weft_source_options *options) {
+    weft_packing packing;
+    WEFT_TRY(resolve(s, options));
+    weft_format_kind kind = weft_source_kind(s->path, WEFT_FORMAT_AUTO, &packing);
+    s->format = s->o.format == WEFT_FORMAT_AUTO ? kind : s->o.format;
+    s->packed = packing != WEFT_PLAIN;
+    if (s->format == WEFT_FORMAT_AUTO) return unknown_name(s->path);
+    if (s->format == WEFT_FORMAT_JSONL && !(s->json = weft_json_new(s->o.text_field, s->o.url_field)))
+        WEFT_FAIL(WEFT_ENOMEM, "%s: no memory to read it", s->path);
+    return weft_stream_open(&s->stream, s->path, packing);
+}
+
+weft_status weft_source_open(weft_source **out, const char *path, const weft_source_options *options,
+                             weft_source_tally *tally) {
     weft_source *s = calloc(1, sizeof *s);
     if (!s) WEFT_FAIL(WEFT_ENOMEM, "%s: no memory to read it", path);
     s->path = path;
     s->tally = tally;
-    s->packed = packing != WEFT_PLAIN;
-    weft_status st = WEFT_OK;
-    if (jsonl && !(s->json = weft_json_new())) st = weft_fail(WEFT_ENOMEM, "%s: no memory to read it", path);
-    if (st == WEFT_OK) st = weft_stream_open(&s->stream, path, packing);
+    weft_status st = open_it(s, options);
     if (st != WEFT_OK) {
         weft_source_close(s);
         return st;
@@ -70,6 +109,10 @@ void weft_source_close(weft_source *s) {
     if (!s) return;
     weft_stream_close(s->stream);
     weft_json_free(s->json);
+    weft_text_free(&s->url);
+    weft_text_free(&s->made);
+    weft_text_free(&s->mended);
+    weft_text_free(&s->unpacked);
     free(s->buffer);
     free(s);
 }
@@ -78,160 +121,143 @@ void weft_source_progress(const weft_source *s, int64_t *done, int64_t *total) {
     weft_stream_progress(s->stream, done, total);
 }
 
-/* Appends to the unread bytes, which move to the front when that makes room. */
-static weft_status read_more(weft_source *s) {
-    if (s->start > 0) {
-        memmove(s->buffer, s->buffer + s->start, s->end - s->start);
-        s->end -= s->start;
-        s->start = 0;
-    }
-    if (s->end == s->capacity) {
-        if (s->capacity >= WEFT_SOURCE_MAX_DOCUMENT) {
-            if (s->json)
-                WEFT_FAIL(WEFT_EINPUT, "%s:%lld: a line longer than %zu MiB", s->path, (long long)s->line + 1,
-                          WEFT_SOURCE_MAX_DOCUMENT >> 20);
-            WEFT_FAIL(WEFT_EINPUT,
-                      "%s: a text longer than %zu MiB; split it, or make it a .jsonl of documents", s->path,
-                      WEFT_SOURCE_MAX_DOCUMENT >> 20);
-        }
-        size_t more = s->capacity ? 2 * s->capacity : BLOCK;
-        char *buffer = realloc(s->buffer, more + WEFT_JSON_PADDING);
-        if (!buffer) WEFT_FAIL(WEFT_ENOMEM, "%s: no memory for a document of %zu bytes", s->path, more);
-        memset(buffer + more, 0, WEFT_JSON_PADDING);
-        s->buffer = buffer;
-        s->capacity = more;
-    }
-    size_t want = s->capacity - s->end, got = 0;
-    WEFT_TRY(weft_stream_read(s->stream, s->buffer + s->end, want, &got));
-    s->ended = got < want;
-    if (!s->begun && got >= 3 && memcmp(s->buffer, "\xef\xbb\xbf", 3) == 0) {
-        s->mark = 3;
-        got -= s->mark;
-        memmove(s->buffer, s->buffer + s->mark, got);
-    }
-    s->begun = true;
-    s->end += got;
-    return WEFT_OK;
+/* ---- bad documents ---- */
+
+/* "PATH:LINE" or "PATH", for messages. */
+static void place(const weft_source *s, char *out, size_t size) {
+    if (s->line > 0)
+        snprintf(out, size, "%s:%lld", s->path, (long long)s->line);
+    else
+        snprintf(out, size, "%s", s->path);
 }
 
-/* The next line without its end; it stays in the buffer until the next call. */
-static weft_status next_line(weft_source *s, const char **line, size_t *bytes, bool *end) {
-    size_t searched = 0;
-    for (;;) {
-        size_t unread = s->end - s->start;
-        const char *from = s->buffer ? s->buffer + s->start : "";
-        const char *stop = unread > searched ? memchr(from + searched, '\n', unread - searched) : NULL;
-        if (stop || (s->ended && unread > 0)) {
-            *line = from;
-            *bytes = stop ? (size_t)(stop - from) : unread;
-            s->start += *bytes + (stop != NULL);
-            s->line++;
-            *end = false;
-            return WEFT_OK;
-        }
-        if (s->ended) {
-            *end = true;
-            return WEFT_OK;
-        }
-        searched = unread;
-        WEFT_TRY(read_more(s));
-    }
+static void report(const weft_source *s, int64_t count, const char *done, const char *why) {
+    char where[4200];
+    if (s->quiet || count > REPORTED) return;
+    place(s, where, sizeof where);
+    weft_warn("%s: %s: %s%s", where, done, why, count == REPORTED ? " (further ones are only counted)" : "");
 }
 
-static weft_status malformed(weft_source *s, const char *why) {
+static weft_status malformed(weft_source *s, size_t bytes, const char *why) {
+    const char *what = s->json ? "line" : "record";
     weft_source_tally *t = s->tally;
     if (++t->malformed > t->max_malformed)
-        WEFT_FAIL(WEFT_EINPUT, "%s:%lld: malformed line: %s (%lld malformed lines so far; the limit is %lld)",
-                  s->path, (long long)s->line, why, (long long)t->malformed, (long long)t->max_malformed);
-    if (t->malformed <= REPORTED)
-        weft_warn("%s:%lld: malformed line skipped: %s%s", s->path, (long long)s->line, why,
-                  t->malformed == REPORTED ? " (further ones are only counted)" : "");
+        WEFT_FAIL(WEFT_EINPUT, "%s:%lld: malformed %s: %s (%lld malformed so far; the limit is %lld)",
+                  s->path, (long long)s->line, what, why, (long long)t->malformed,
+                  (long long)t->max_malformed);
+    t->skipped_bytes += (int64_t)bytes;
+    report(s, t->malformed, s->json ? "malformed line skipped" : "malformed record skipped", why);
     return WEFT_OK;
 }
 
-static bool blank(const char *line, size_t bytes) {
-    for (size_t i = 0; i < bytes; i++)
-        if (line[i] != ' ' && line[i] != '\t' && line[i] != '\r') return false;
-    return true;
+weft_status weft_source_skip(weft_source *s, weft_bad bad, size_t bytes, const char *why) {
+    char where[4200];
+    if (bad == WEFT_MALFORMED) return malformed(s, bytes, why);
+    weft_on_bad what_to_do = bad == WEFT_OVERSIZE       ? s->o.oversize
+                             : bad == WEFT_INVALID_UTF8 ? s->o.invalid_utf8
+                                                        : s->o.nul_bytes;
+    int64_t *count = bad == WEFT_OVERSIZE ? &s->tally->oversize : &s->tally->invalid;
+    if (what_to_do == WEFT_BAD_ERROR) {
+        place(s, where, sizeof where);
+        WEFT_FAIL(WEFT_EINPUT, "%s: %s", where, why);
+    }
+    ++*count;
+    s->tally->skipped_bytes += (int64_t)bytes;
+    report(s, *count, "skipped", why);
+    return WEFT_OK;
 }
 
-static void deliver(weft_source *s, weft_document *doc, const char *text, size_t bytes) {
-    *doc = (weft_document){
-        .text = text, .bytes = bytes, .domain = s->domain, .file = s->path, .line = s->json ? s->line : 0};
-    s->tally->documents++;
-    s->tally->bytes += (int64_t)bytes;
+weft_status weft_source_skip_long(weft_source *s, const char *what, size_t bytes) {
+    char why[160];
+    snprintf(why, sizeof why, "%s longer than %zu bytes, the most that is allowed", what, s->o.max_document);
+    return weft_source_skip(s, WEFT_OVERSIZE, bytes, why);
 }
 
-static weft_status next_json(weft_source *s, weft_document *doc, bool *end) {
-    for (;;) {
-        const char *line;
-        size_t bytes;
-        weft_json_document found;
-        WEFT_TRY(next_line(s, &line, &bytes, end));
-        if (*end) return WEFT_OK;
-        if (blank(line, bytes)) continue;
-        const char *why = weft_json_parse(s->json, line, bytes, &found);
-        if (!why && found.domain && !weft_domain_name_ok(found.domain, found.domain_bytes))
-            why = "\"domain\" is not a name of 1 to 63 letters, digits, '_', '.' or '-'";
-        if (why) {
-            WEFT_TRY(malformed(s, why));
-            continue;
-        }
-        if (found.text_bytes == 0) {
-            s->tally->empty++;
-            continue;
-        }
-        memset(s->domain, 0, sizeof s->domain);
-        if (found.domain) memcpy(s->domain, found.domain, found.domain_bytes);
-        deliver(s, doc, found.text, found.text_bytes);
+/* ---- a document's text ---- */
+
+weft_status weft_source_set_url(weft_source *s, const char *url, size_t bytes) {
+    s->url.bytes = 0;
+    if (bytes == 0 || memchr(url, 0, bytes)) bytes = 0; /* a URL with a NUL byte is none */
+    if (bytes > 0) WEFT_TRY(weft_text_append(&s->url, url, bytes));
+    return weft_text_append(&s->url, "", 1);
+}
+
+/* Both leave found->bytes alone and set *skipped when the document is not to be delivered. */
+static weft_status check_utf8(weft_source *s, weft_found *found, bool *skipped) {
+    char why[96];
+    size_t bad;
+    if (found->utf8 || weft_utf8_valid(found->text, found->bytes)) return WEFT_OK;
+    if (s->o.invalid_utf8 == WEFT_BAD_REPAIR) {
+        s->mended.bytes = 0;
+        WEFT_TRY(weft_utf8_repair(found->text, found->bytes, &s->mended));
+        *found = (weft_found){s->mended.data, s->mended.bytes, true, true};
         return WEFT_OK;
     }
+    int64_t at = (int64_t)weft_utf8_valid_prefix(found->text, found->bytes, &bad);
+    if (s->line == 0) at += s->before + (found->text - s->buffer); /* the file's byte, its mark included */
+    snprintf(why, sizeof why, "not UTF-8 at byte %lld%s", (long long)at,
+             s->line > 0 ? " of its text"
+             : s->packed ? " of the unpacked text"
+                         : "");
+    *skipped = true;
+    return weft_source_skip(s, WEFT_INVALID_UTF8, found->bytes, why);
 }
 
-/* Bytes before the first that no UTF-8 can have there (RFC 3629, section 4). */
-static size_t valid_prefix(const unsigned char *p, size_t bytes) {
-    size_t i = 0;
-    while (i < bytes) {
-        unsigned char c = p[i], low = 0x80, high = 0xbf;
-        size_t more = c < 0x80                 ? 0
-                      : c >= 0xc2 && c <= 0xdf ? 1
-                      : c >= 0xe0 && c <= 0xef ? 2
-                      : c >= 0xf0 && c <= 0xf4 ? 3
-                                               : 4;
-        if (more == 4) return i;
-        if (c == 0xe0) low = 0xa0;
-        if (c == 0xed) high = 0x9f;
-        if (c == 0xf0) low = 0x90;
-        if (c == 0xf4) high = 0x8f;
-        for (size_t k = 1; k <= more; k++, low = 0x80, high = 0xbf)
-            if (i + k >= bytes || p[i + k] < low || p[i + k] > high) return i;
-        i += 1 + more;
+static weft_status check_nul(weft_source *s, weft_found *found, bool *skipped) {
+    if (found->bytes == 0) return WEFT_OK;
+    const char *nul = memchr(found->text, 0, found->bytes);
+    if (!nul) return WEFT_OK;
+    if (s->o.nul_bytes != WEFT_BAD_REPAIR) {
+        *skipped = true;
+        return weft_source_skip(s, WEFT_NUL_BYTES, found->bytes, "its text has a NUL byte");
     }
-    return i;
+    if (found->text != s->mended.data) {
+        s->mended.bytes = 0;
+        WEFT_TRY(weft_text_append(&s->mended, found->text, found->bytes));
+    }
+    char *text = s->mended.data;
+    size_t kept = 0;
+    for (size_t i = 0; i < found->bytes; i++)
+        if (text[i]) text[kept++] = text[i];
+    *found = (weft_found){text, kept, true, true};
+    return WEFT_OK;
 }
 
-static weft_status next_text(weft_source *s, weft_document *doc, bool *end) {
-    *end = true;
-    if (s->ended) return WEFT_OK;
-    while (!s->ended) WEFT_TRY(read_more(s));
-    const char *text = s->buffer;
-    size_t bytes = s->end;
-    if (!weft_utf8_valid(text, bytes))
-        WEFT_FAIL(WEFT_EINPUT, "%s: not UTF-8 at byte %zu%s", s->path,
-                  s->mark + valid_prefix((const unsigned char *)text, bytes),
-                  s->packed ? " of the unpacked text" : "");
-    if (bytes == 0) {
+weft_status weft_source_offer(weft_source *s, weft_found found, weft_document *doc, bool *delivered) {
+    bool skipped = false;
+    *delivered = false;
+    WEFT_TRY(check_utf8(s, &found, &skipped));
+    if (!skipped) WEFT_TRY(check_nul(s, &found, &skipped));
+    if (skipped) return WEFT_OK;
+    if (found.bytes == 0) {
         s->tally->empty++;
         return WEFT_OK;
     }
-    *end = false;
-    deliver(s, doc, text, bytes);
+    if (found.bytes > s->o.max_document) return weft_source_skip_long(s, "a text", found.bytes);
+    if (found.repaired) report(s, ++s->tally->repaired, "repaired", "it was not UTF-8, or had NUL bytes");
+    s->tally->documents++;
+    s->tally->bytes += (int64_t)found.bytes;
+    *doc = (weft_document){.text = found.text,
+                           .bytes = found.bytes,
+                           .domain = s->domain,
+                           .url = s->url.bytes ? s->url.data : "",
+                           .file = s->path,
+                           .line = s->line};
+    *delivered = true;
     return WEFT_OK;
 }
 
 weft_status weft_source_next(weft_source *s, weft_document *doc, bool *end) {
-    bool over;
-    WEFT_TRY(s->json ? next_json(s, doc, &over) : next_text(s, doc, &over));
-    *end = over;
+    weft_document found = {0};
+    if (!s->finished) {
+        if (s->format == WEFT_FORMAT_JSONL)
+            WEFT_TRY(weft_source_next_line(s, &found));
+        else if (s->format == WEFT_FORMAT_WARC || s->format == WEFT_FORMAT_WET)
+            WEFT_TRY(weft_source_next_record(s, &found));
+        else
+            WEFT_TRY(weft_source_next_text(s, &found));
+    }
+    *end = found.text == NULL;
+    if (found.text) *doc = found;
     return WEFT_OK;
 }

@@ -1,9 +1,10 @@
 #include "data/source/source_stream.h"
-#include "runtime/fs.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -17,7 +18,6 @@ enum {
 };
 
 struct weft_stream {
-    char *path;
     int fd;
     weft_packing packing;
     int64_t size, offset; /* of the file; offset: of what follows the input buffer */
@@ -28,6 +28,8 @@ struct weft_stream {
     bool gz_ready;
     z_stream gz;
     ZSTD_DStream *zstd;
+    weft_status damage; /* not WEFT_OK: the data end here */
+    char what[256];
 };
 
 void weft_stream_close(weft_stream *s) {
@@ -36,19 +38,18 @@ void weft_stream_close(weft_stream *s) {
     ZSTD_freeDStream(s->zstd);
     if (s->fd >= 0) close(s->fd);
     free(s->input);
-    free(s->path);
     free(s);
 }
 
-static weft_status prepare(weft_stream *s) {
+static weft_status prepare(weft_stream *s, const char *path) {
     if (s->packing == WEFT_GZIP) {
         s->gz_ready = inflateInit2(&s->gz, 15 + 16) == Z_OK; /* largest window, gzip header */
-        if (!s->gz_ready) WEFT_FAIL(WEFT_ENOMEM, "%s: zlib cannot be started", s->path);
+        if (!s->gz_ready) WEFT_FAIL(WEFT_ENOMEM, "%s: zlib cannot be started", path);
     }
     if (s->packing == WEFT_ZSTD) {
         s->zstd = ZSTD_createDStream();
         if (!s->zstd || ZSTD_isError(ZSTD_DCtx_setParameter(s->zstd, ZSTD_d_windowLogMax, MAX_WINDOW_LOG)))
-            WEFT_FAIL(WEFT_ENOMEM, "%s: zstd cannot be started", s->path);
+            WEFT_FAIL(WEFT_ENOMEM, "%s: zstd cannot be started", path);
     }
     return WEFT_OK;
 }
@@ -71,10 +72,8 @@ weft_status weft_stream_open(weft_stream **out, const char *path, weft_packing p
     s->fd = fd;
     s->packing = packing;
     s->size = (int64_t)info.st_size;
-    s->path = weft_format("%s", path);
     s->input = malloc(INPUT_BYTES);
-    weft_status st =
-        s->path && s->input ? prepare(s) : weft_fail(WEFT_ENOMEM, "%s: no memory to read it", path);
+    weft_status st = s->input ? prepare(s, path) : weft_fail(WEFT_ENOMEM, "%s: no memory to read it", path);
     if (st != WEFT_OK) {
         weft_stream_close(s);
         return st;
@@ -83,17 +82,26 @@ weft_status weft_stream_open(weft_stream **out, const char *path, weft_packing p
     return WEFT_OK;
 }
 
-static weft_status read_file(weft_stream *s, void *data, size_t capacity, size_t *bytes) {
+__attribute__((format(printf, 3, 4))) static void damaged(weft_stream *s, weft_status status, const char *fmt,
+                                                          ...) {
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(s->what, sizeof s->what, fmt, ap);
+    va_end(ap);
+    s->damage = status;
+}
+
+static size_t read_file(weft_stream *s, void *data, size_t capacity) {
     ssize_t n;
     do n = read(s->fd, data, capacity);
     while (n < 0 && errno == EINTR);
-    if (n < 0)
-        WEFT_FAIL(WEFT_EIO, "%s: read error at byte %lld: %s", s->path, (long long)s->offset,
-                  strerror(errno));
+    if (n < 0) {
+        damaged(s, WEFT_EIO, "read error at byte %lld: %s", (long long)s->offset, strerror(errno));
+        return 0;
+    }
     s->offset += n;
     s->file_ended = n == 0;
-    *bytes = (size_t)n;
-    return WEFT_OK;
+    return (size_t)n;
 }
 
 static long long position(const weft_stream *s) {
@@ -128,37 +136,50 @@ static const char *decode_zstd(weft_stream *s, char *out, size_t capacity, size_
     return NULL;
 }
 
-weft_status weft_stream_read(weft_stream *s, void *data, size_t capacity, size_t *bytes) {
+/* Decodes until there is something, or the data end. */
+static size_t unpack(weft_stream *s, char *out, size_t capacity) {
+    const char *kind = s->packing == WEFT_GZIP ? "gzip" : "zstd";
     size_t done = 0;
-    while (done < capacity) {
-        if (s->packing == WEFT_PLAIN) {
-            size_t n = 0;
-            WEFT_TRY(read_file(s, (char *)data + done, capacity - done, &n));
-            if (n == 0) break;
-            done += n;
-            continue;
-        }
+    while (done == 0) {
         if (s->at == s->filled && !s->file_ended) {
-            size_t n = 0;
-            WEFT_TRY(read_file(s, s->input, INPUT_BYTES, &n));
             s->at = 0;
-            s->filled = n;
+            s->filled = read_file(s, s->input, INPUT_BYTES);
+            if (s->damage != WEFT_OK) return 0;
         }
-        if (s->at == s->filled && s->file_ended && s->whole) break;
-        size_t before = done, at = s->at;
-        const char *kind = s->packing == WEFT_GZIP ? "gzip" : "zstd";
-        const char *complaint = s->packing == WEFT_GZIP ? decode_gzip(s, data, capacity, &done)
-                                                        : decode_zstd(s, data, capacity, &done);
-        if (complaint)
-            WEFT_FAIL(WEFT_EINPUT, "%s: damaged %s data near byte %lld: %s", s->path, kind, position(s),
-                      complaint);
-        bool progress = done > before || s->at > at || s->whole;
-        if (s->file_ended && s->at == s->filled && !progress)
-            WEFT_FAIL(WEFT_EINPUT, "%s: truncated %s data: the file ends at byte %lld, inside the data",
-                      s->path, kind, position(s));
+        if (s->at == s->filled && s->file_ended && s->whole) return 0;
+        size_t at = s->at;
+        const char *complaint = s->packing == WEFT_GZIP ? decode_gzip(s, out, capacity, &done)
+                                                        : decode_zstd(s, out, capacity, &done);
+        if (complaint) {
+            damaged(s, WEFT_EINPUT, "damaged %s data near byte %lld: %s", kind, position(s), complaint);
+            return done;
+        }
+        bool progress = done > 0 || s->at > at || s->whole;
+        if (s->file_ended && s->at == s->filled && !progress) {
+            damaged(s, WEFT_EINPUT, "truncated %s data: the file ends at byte %lld, inside the data", kind,
+                    position(s));
+            return 0;
+        }
     }
-    *bytes = done;
-    return WEFT_OK;
+    return done;
+}
+
+size_t weft_stream_read(weft_stream *s, void *data, size_t capacity) {
+    size_t done = 0;
+    while (done < capacity && s->damage == WEFT_OK) {
+        char *out = (char *)data + done;
+        size_t n =
+            s->packing == WEFT_PLAIN ? read_file(s, out, capacity - done) : unpack(s, out, capacity - done);
+        if (n == 0) break;
+        done += n;
+    }
+    return done;
+}
+
+const char *weft_stream_damage(const weft_stream *s, weft_status *status) {
+    if (s->damage == WEFT_OK) return NULL;
+    *status = s->damage;
+    return s->what;
 }
 
 void weft_stream_progress(const weft_stream *s, int64_t *done, int64_t *total) {

@@ -140,7 +140,7 @@ weft_status read_sample(text_sample &sample, const char *const *files, int count
         weft_source *source;
         weft_document doc;
         bool end = false;
-        WEFT_TRY(weft_source_open(&source, files[i], &tally));
+        WEFT_TRY(weft_source_open(&source, files[i], nullptr, &tally));
         weft_status st = WEFT_OK;
         try {
             while ((st = weft_source_next(source, &doc, &end)) == WEFT_OK && !end)

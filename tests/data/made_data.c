@@ -29,7 +29,7 @@ const char *made_dir(void) {
     return path;
 }
 
-static int documents_of(const made_domain *d, int split) {
+int made_documents(const made_domain *d, int split) {
     return split == WEFT_SPLIT_TRAIN ? d->documents : (d->documents + 3) / 4;
 }
 
@@ -42,9 +42,37 @@ int32_t *made_document(int64_t vocab, const made_domain *d, int split, int doc, 
     return ids;
 }
 
+size_t made_masked(const made_domain *d, int doc, size_t ids, weft_shard_range out[MADE_MASKED]) {
+    if (!d->masked || doc % 3 == 0 || ids < 8) return 0;
+    out[0] = (weft_shard_range){.first = doc % 2 ? 0 : 2, .count = ids / 3};
+    out[1] = (weft_shard_range){.first = ids - 3, .count = doc % 2 ? 3 : 1};
+    return doc % 3;
+}
+
+weft_shard_origin made_origin(int domain, int split, int doc) {
+    return (weft_shard_origin){.file = (uint64_t)(domain + doc) % MADE_SOURCES,
+                               .place = (uint64_t)doc + 1,
+                               .id = (uint64_t)domain << 40 | (uint64_t)split << 32 | (uint64_t)doc,
+                               .cluster = (uint64_t)doc % 7};
+}
+
+char *made_stream_masks(int64_t vocab, const made_domain *d, int split) {
+    int docs = made_documents(d, split);
+    char *all = calloc((size_t)docs * ((size_t)d->longest + 2), 1), *at = all;
+    for (int i = 0; i < docs; i++) {
+        size_t n;
+        weft_shard_range masked[MADE_MASKED];
+        free(made_document(vocab, d, split, i, &n));
+        size_t ranges = made_masked(d, i, n, masked);
+        for (size_t r = 0; r < ranges; r++) memset(at + 1 + masked[r].first, 1, masked[r].count);
+        at += n + 2;
+    }
+    return all;
+}
+
 int32_t *made_stream(int64_t vocab, const made_domain *d, int split, int64_t *count) {
     int64_t n = 0;
-    int docs = documents_of(d, split);
+    int docs = made_documents(d, split);
     int32_t *all = malloc((size_t)docs * ((size_t)d->longest + 2) * sizeof *all);
     for (int i = 0; i < docs; i++) {
         size_t k;
@@ -59,9 +87,9 @@ int32_t *made_stream(int64_t vocab, const made_domain *d, int split, int64_t *co
     return all;
 }
 
-static void write_split(const char *dir, int64_t vocab, const made_domain *d, int split,
+static void write_split(const char *dir, int64_t vocab, const made_domain *d, int domain, int split,
                         weft_hash128 tokenizer, weft_manifest_split *out) {
-    int docs = documents_of(d, split), shards = (docs + d->per_shard - 1) / d->per_shard;
+    int docs = made_documents(d, split), shards = (docs + d->per_shard - 1) / d->per_shard;
     weft_shard_info about = {
         .vocab_size = vocab, .bos = 1, .eos = 2, .tokenizer = tokenizer, .pipeline = {7, 7}};
     snprintf(about.domain, sizeof about.domain, "%s", d->name);
@@ -76,7 +104,10 @@ static void write_split(const char *dir, int64_t vocab, const made_domain *d, in
         for (int i = s * d->per_shard; i < docs && i < (s + 1) * d->per_shard; i++) {
             size_t n;
             int32_t *ids = made_document(vocab, d, split, i, &n);
-            ck_assert_int_eq(weft_shard_writer_add(w, ids, n, 3 * n), WEFT_OK);
+            weft_shard_origin origin = made_origin(domain, split, i);
+            weft_shard_range masked[MADE_MASKED];
+            size_t ranges = made_masked(d, i, n, masked);
+            ck_assert_int_eq(weft_shard_writer_add(w, ids, n, 3 * n, &origin, masked, ranges), WEFT_OK);
             free(ids);
         }
         ck_assert_int_eq(weft_shard_writer_finish(w, &info), WEFT_OK);
@@ -103,15 +134,39 @@ void made_write(const char *dir, int64_t vocab, const made_domain *domains, int 
     }
     snprintf(path, sizeof path, "%s/tokenizer/tokenizer.model", dir);
     ck_assert_int_eq(weft_fs_create_file(path, model, sizeof model), WEFT_OK);
+    m.sources = calloc(MADE_SOURCES, sizeof *m.sources);
+    m.source_count = MADE_SOURCES;
+    for (int i = 0; i < MADE_SOURCES; i++) m.sources[i].file = weft_format("corpus/%d.jsonl", i);
     m.domains = calloc((size_t)count, sizeof *m.domains);
     m.domain_count = count;
     for (int d = 0; d < count; d++) {
         snprintf(m.domains[d].name, sizeof m.domains[d].name, "%s", domains[d].name);
         for (int s = 0; s < WEFT_SPLITS; s++)
-            write_split(dir, vocab, &domains[d], s, m.tokenizer, &m.domains[d].split[s]);
+            write_split(dir, vocab, &domains[d], d, s, m.tokenizer, &m.domains[d].split[s]);
     }
     ck_assert_int_eq(weft_manifest_content(&m, &m.content), WEFT_OK);
     ck_assert_int_eq(weft_manifest_write(&m, dir), WEFT_OK);
+    weft_manifest_free(&m);
+}
+
+void made_manifest_again(const char *dir, int sources) {
+    weft_manifest m;
+    char path[4096];
+    ck_assert_int_eq(weft_manifest_read(&m, dir), WEFT_OK);
+    for (int d = 0; d < m.domain_count; d++)
+        for (int s = 0; s < WEFT_SPLITS; s++)
+            for (int i = 0; i < m.domains[d].split[s].count; i++) {
+                weft_manifest_file *f = &m.domains[d].split[s].files[i];
+                snprintf(path, sizeof path, "%s/%s", dir, f->name);
+                ck_assert_int_eq(weft_hash_file(path, &f->hash, &f->size), WEFT_OK);
+            }
+    int listed = m.source_count;
+    ck_assert_int_le(sources, listed);
+    snprintf(path, sizeof path, "%s/manifest.json", dir);
+    ck_assert_int_eq(unlink(path), 0);
+    m.source_count = sources;
+    ck_assert_int_eq(weft_manifest_write(&m, dir), WEFT_OK);
+    m.source_count = listed;
     weft_manifest_free(&m);
 }
 

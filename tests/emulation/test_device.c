@@ -127,6 +127,24 @@ START_TEST(marks_order_the_streams_and_the_host) {
 }
 END_TEST
 
+/* Through pinned memory, piece by piece, both ways. */
+START_TEST(large_arrays_are_written_and_read) {
+    weft_device d;
+    const size_t bytes = ((size_t)40 << 20) + 5;
+    unsigned char *there = malloc(bytes), *back = calloc(1, bytes);
+    ck_assert(there && back);
+    for (size_t i = 0; i < bytes; i++) there[i] = (unsigned char)(i * 7 + (i >> 20));
+    ck_assert_int_eq(weft_device_open_cuda(&d, &in_float), WEFT_OK);
+    ck_assert_int_eq(weft_device_size(&d, bytes), WEFT_OK);
+    ck_assert_int_eq(weft_device_write(&d, d.act.base, there, bytes), WEFT_OK);
+    ck_assert_int_eq(weft_device_read(&d, back, d.act.base, bytes), WEFT_OK);
+    ck_assert(memcmp(there, back, bytes) == 0);
+    weft_device_close(&d);
+    free(there);
+    free(back);
+}
+END_TEST
+
 SUITE_MAIN_EACH("cuda device", "WEFT_EMULATED_STREAMS", "late eager random", opens_the_gpu_of_its_rank,
                 without_a_gpu_only_a_dry_device_opens, arenas_are_zeroed_and_may_not_fit,
-                marks_order_the_streams_and_the_host)
+                marks_order_the_streams_and_the_host, large_arrays_are_written_and_read)

@@ -64,6 +64,7 @@ void pair_close(pair *p) {
         free(a->before);
         p->gpu.driver->free(&p->gpu, (char *)a->gpu - a->guard);
     }
+    for (int i = 0; i < p->stages; i++) weft_host_memory_free(&p->gpu, p->stage[i]);
     weft_mark_free(&p->gpu, &p->ready);
     weft_device_close(&p->cpu);
     weft_device_close(&p->gpu);
@@ -87,9 +88,18 @@ static void settle(pair *p) {
     weft_host_wait(&p->gpu, &p->ready);
 }
 
+static void *stage(pair *p, size_t bytes) {
+    if (p->stage_bytes < bytes) {
+        ck_assert(p->stages < PAIR_STAGES);
+        p->stage_bytes = bytes < 2 * p->stage_bytes ? 2 * p->stage_bytes : bytes;
+        ck_assert(weft_host_memory(&p->gpu, p->stage_bytes, &p->stage[p->stages++]) == WEFT_OK);
+    }
+    return p->stage[p->stages - 1];
+}
+
 static void move(pair *p, void *to, const void *from, size_t bytes, bool up) {
-    void *pinned;
-    ck_assert(weft_host_memory(&p->gpu, bytes, &pinned) == WEFT_OK);
+    if (bytes == 0) return;
+    void *pinned = stage(p, bytes);
     if (up) {
         memcpy(pinned, from, bytes);
         weft_upload(&p->gpu, to, pinned, bytes);
@@ -98,7 +108,6 @@ static void move(pair *p, void *to, const void *from, size_t bytes, bool up) {
     }
     settle(p);
     if (!up) memcpy(to, pinned, bytes);
-    weft_host_memory_free(&p->gpu, pinned);
 }
 
 /* Guards of 64 elements, so that alignment is what the arena would give. */

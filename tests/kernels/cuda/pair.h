@@ -18,6 +18,7 @@
 #include "ops.h"
 
 #define PAIR_ARRAYS 64
+#define PAIR_STAGES 16
 
 typedef struct pair_fill {
     double low, high;
@@ -41,6 +42,11 @@ typedef struct pair {
     uint64_t seed;
     int count;
     pair_one arrays[PAIR_ARRAYS];
+    /* Pinned memory for moves, each twice the one before; freed at the end only, for to free it waits for all streams,
+     * and would hide work that an operation left on another. */
+    void *stage[PAIR_STAGES];
+    size_t stage_bytes;
+    int stages;
 } pair;
 
 /* act: WEFT_F32 or WEFT_BF16. Exits with status 77 (skipped) when this machine has no CUDA device. */

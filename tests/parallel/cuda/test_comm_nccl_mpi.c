@@ -647,6 +647,48 @@ START_TEST(a_record_is_open_until_the_gpu_is_done) {
 }
 END_TEST
 
+/* More collectives than the communicator can follow: the host waits for the oldest before its record is closed; and
+ * closing the communicator closes them all. What was done shows in numbers that are copied out behind each. */
+START_TEST(records_close_when_the_gpu_is_done) {
+    enum { N = 8, MANY = 300 };
+    char dir[] = "/tmp/weft_nccl_XXXXXX", command[64];
+    weft_comm c;
+    void *pinned;
+    if (g_w.size == 1 || getenv("WEFT_EMULATED_STREAMS")) return;
+    ck_assert(g_w.rank != 0 || mkdtemp(dir));
+    weft_world_bcast(dir, sizeof dir, 0);
+    open_flat(&c);
+    weft_ledger *ledger = NULL;
+    ck_assert_int_eq(weft_ledger_open(&ledger, dir, &c.mesh, 1), WEFT_OK);
+    weft_world_barrier();
+    c.ledger = ledger;
+    float *x = on_device(WEFT_F32, ones(N, 0), N);
+    ck_assert_int_eq(weft_host_memory(&g_gpu, MANY * sizeof(float), &pinned), WEFT_OK);
+    volatile float *seen = pinned;
+    for (int i = 0; i < MANY; i++) seen[i] = -1;
+    for (int i = 0; i < MANY; i++) {
+        weft_all_reduce(&c, WEFT_GROUP_WORLD, "many", WEFT_F32, x, N, &g_gpu.act);
+        weft_download(&g_gpu, (float *)pinned + i, x, sizeof(float));
+    }
+    weft_ledger_rank now = rank_of(dir);
+    expect(now.last == MANY && now.complete > 1 && now.complete < MANY, "record %llu of %llu complete",
+           (unsigned long long)now.complete, (unsigned long long)now.last);
+    expect(seen[now.complete - 2] >= 0, "record %llu is closed, but its collective is not done",
+           (unsigned long long)now.complete - 1);
+    weft_comm_close(&c);
+    now = rank_of(dir);
+    expect(now.complete == MANY, "closed: record %llu of %llu complete", (unsigned long long)now.complete,
+           (unsigned long long)now.last);
+    weft_world_barrier();
+    weft_ledger_close(ledger);
+    weft_host_memory_free(&g_gpu, pinned);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    weft_world_barrier();
+    if (g_w.rank == 0) ck_assert_int_eq(system(command), 0);
+    none_is_wrong();
+}
+END_TEST
+
 /* ---- a communicator that fails ---- */
 
 /* In a child process, which may end. */
@@ -699,7 +741,7 @@ int main(int argc, char **argv) {
                                   a_started_gather_runs_beside_the_computing,
                                   hosts_run_far_ahead,
                                   overlapping_reductions_change_nothing,
-                                  a_record_is_open_until_the_gpu_is_done,
+                                  a_record_is_open_until_the_gpu_is_done, records_close_when_the_gpu_is_done,
                                   a_failed_communicator_ends_the_process};
     if (weft_cuda_devices() == 0) {
         puts("skipped: no CUDA device");
