@@ -2,6 +2,7 @@
 #include "train/cmd_data.h"
 
 #include "data/build/build.h"
+#include "data/dedup/minhash.h"
 #include "parallel/world.h"
 #include "runtime/log.h"
 #include "train/clock.h"
@@ -178,6 +179,17 @@ weft_status weft_data_build_command(const weft_world *w, int argc, char **argv) 
     return st;
 }
 
+/* Which near duplicates the recipe's bands find, as comments that YAML allows. */
+static void print_curve(const weft_recipe *r) {
+    if (!r->has_near) return;
+    printf("# near: a pair of this Jaccard similarity is a candidate with this probability\n#");
+    for (int i = 8; i < 20; i++) printf(" %8.2f", 0.05 * i);
+    printf("\n#");
+    for (int i = 8; i < 20; i++)
+        printf(" %8.4f", weft_minhash_probability((int)r->near_bands, (int)r->near_rows, 0.05 * i));
+    printf("\n# and verified: at %g and above one of the two may go\n", r->near_threshold);
+}
+
 weft_status weft_data_recipe_command(int argc, char **argv) {
     bool help;
     int count;
@@ -198,6 +210,7 @@ weft_status weft_data_recipe_command(int argc, char **argv) {
     for (int i = 2; st == WEFT_OK && i <= count; i++) st = weft_recipe_set(&r, argv[i]);
     if (st == WEFT_OK) st = weft_recipe_check(&r);
     if (st == WEFT_OK) st = weft_recipe_print(&r, stdout);
+    if (st == WEFT_OK) print_curve(&r);
     weft_recipe_free(&r);
     return st == WEFT_OK ? weft_output_finish() : st;
 }

@@ -3,6 +3,7 @@
 #include "train/cmd_data.h"
 
 #include "data/shard/manifest.h"
+#include "runtime/fs.h"
 #include "train/output.h"
 
 #include <stdio.h>
@@ -101,6 +102,27 @@ static void print_table(const weft_manifest *m, const char *dir) {
     printf("\n");
 }
 
+/* What each step did, from the report that the build left. */
+static void print_steps(const char *dir) {
+    char path[WEFT_PATH_SIZE];
+    size_t i, k;
+    json_t *step, *domain;
+    if (weft_fs_path(path, "%s/report.json", dir) != WEFT_OK) return;
+    json_t *report = json_load_file(path, 0, NULL), *steps = json_object_get(report, "steps");
+    if (json_array_size(steps) > 0)
+        printf("%-20s %12s %15s %12s %15s\n", "step", "dropped", "bytes", "changed", "bytes gained");
+    json_array_foreach(steps, i, step) {
+        json_int_t sum[4] = {0};
+        static const char *const names[4] = {"dropped", "dropped_bytes", "changed", "gained_bytes"};
+        json_array_foreach(json_object_get(step, "domains"), k, domain) {
+            for (int n = 0; n < 4; n++) sum[n] += json_integer_value(json_object_get(domain, names[n]));
+        }
+        printf("%-20s %12lld %15lld %12lld %15lld\n", json_string_value(json_object_get(step, "step")),
+               (long long)sum[0], (long long)sum[1], (long long)sum[2], (long long)sum[3]);
+    }
+    json_decref(report);
+}
+
 weft_status weft_data_print_summary(const char *dir, bool json) {
     weft_manifest m;
     WEFT_TRY(weft_manifest_read(&m, dir));
@@ -108,6 +130,7 @@ weft_status weft_data_print_summary(const char *dir, bool json) {
     if (json)
         st = print_json(&m, dir);
     else {
+        print_steps(dir);
         print_table(&m, dir);
         st = weft_output_finish();
     }

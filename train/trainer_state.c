@@ -143,6 +143,18 @@ static weft_status check_same_run(const weft_trainer *t, const weft_loader *load
         WEFT_FAIL(WEFT_EINPUT,
                   "%s: seed was %" PRIu64 ", now %lld: the order of the data would change; start another run",
                   path, s->seed, (long long)now->seed);
+    if (then.data.packing != now->data.packing)
+        WEFT_FAIL(WEFT_EINPUT,
+                  "%s: data.packing has changed: the order of the data would change; start another run",
+                  path);
+    /* A limit that no domain has reached is not felt yet. */
+    if (then.data.max_epochs != now->data.max_epochs &&
+        !weft_loader_same_order(loader, s->samples, then.data.max_epochs))
+        WEFT_FAIL(
+            WEFT_EINPUT,
+            "%s: data.max_epochs was %lld, now %lld, and the order of the data so far depends on it; start "
+            "another run",
+            path, (long long)then.data.max_epochs, (long long)now->data.max_epochs);
     if (!same_digest(s->tokenizer, weft_loader_tokenizer_digest(loader)))
         WEFT_FAIL(WEFT_EINPUT,
                   "%s: the shards in data.path=%s were made with another tokenizer than this run's", path,

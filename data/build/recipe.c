@@ -398,7 +398,9 @@ static weft_status set_key(weft_recipe *r, const char *key, const char *value, c
     }
     names[count++] = "sources";
     names[count++] = "filters";
-    return unknown(where, "step or key", key, names, count);
+    char first[WEFT_RECIPE_NAME];
+    snprintf(first, sizeof first, "%.*s", (int)strcspn(key, "."), key);
+    return unknown(where, "step or key", first, names, count);
 }
 
 /* ---- reading ---- */

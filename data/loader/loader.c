@@ -24,7 +24,7 @@ typedef struct buffer {
 } buffer;
 
 struct weft_loader {
-    int64_t seq_len, max_batch;
+    int64_t seq_len, max_batch, max_epochs;
     bool is_random;
     weft_corpus corpus;
     weft_filler filler;
@@ -175,6 +175,7 @@ weft_status weft_loader_open(weft_loader **out, const weft_loader_options *o) {
     l->seq_len = o->seq_len;
     l->max_batch = o->max_batch;
     l->is_random = strcmp(o->path, "random") == 0;
+    l->max_epochs = o->max_epochs;
     atomic_init(&l->stop, false);
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->changed, NULL);
@@ -229,6 +230,12 @@ weft_hash128 weft_loader_content_digest(const weft_loader *l) {
 
 uint64_t weft_loader_samples(const weft_loader *l) {
     return l->corpus.order.total;
+}
+
+bool weft_loader_same_order(const weft_loader *l, uint64_t samples, int64_t max_epochs) {
+    if (l->is_random) return true;
+    return weft_order_limit(&l->corpus.order, max_epochs) >= samples &&
+           weft_order_limit(&l->corpus.order, l->max_epochs) >= samples;
 }
 
 void weft_loader_locate(const weft_loader *l, uint64_t sample, int *domain, int64_t *index, int64_t *epoch) {

@@ -70,6 +70,8 @@ weft_hash128 weft_loader_content_digest(const weft_loader *l);
 
 /* Samples before the data are used up (max_epochs); UINT64_MAX: no end. */
 uint64_t weft_loader_samples(const weft_loader *l);
+/* Whether the samples before this one are the same with another limit of epochs. */
+bool weft_loader_same_order(const weft_loader *l, uint64_t samples, int64_t max_epochs);
 /* Which sequence global sample number `sample` (below weft_loader_samples) is: domain, and index among that
  * domain's samples. Domain by a cycle of 4096 slots holding each domain in proportion to its weight, in keyed
  * order, another one from each sample on that would draw a domain too often; within a domain a keyed

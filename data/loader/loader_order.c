@@ -135,3 +135,19 @@ void weft_order_locate(const weft_order *o, uint64_t sample, int *domain, int64_
     *epoch = (int64_t)round;
     *index = (int64_t)weft_rng_permute(order, n % o->samples[d], o->samples[d]);
 }
+
+/* A domain with k slots in a cycle is drawn for the n-th time (from 0) in cycle n / k, at its slot number n %
+ * k. */
+uint64_t weft_order_limit(const weft_order *o, int64_t max_epochs) {
+    const weft_segment *first = &o->segments[0];
+    uint64_t limit = UINT64_MAX;
+    if (max_epochs == 0) return limit;
+    for (int slot = 0; slot < WEFT_ORDER_SLOTS; slot++) {
+        int d = first->domain[slot];
+        unsigned __int128 draws = (unsigned __int128)o->samples[d] * (uint64_t)max_epochs;
+        if (first->before[slot] != (uint16_t)(draws % first->slots[d])) continue;
+        unsigned __int128 at = draws / first->slots[d] * WEFT_ORDER_SLOTS + (unsigned)slot;
+        if (at < limit) limit = (uint64_t)at;
+    }
+    return limit;
+}

@@ -33,6 +33,10 @@ weft_status weft_order_init(weft_order *o, uint64_t seed, weft_loader_domain *do
                             int64_t max_epochs);
 void weft_order_free(weft_order *o); /* a zeroed one is allowed */
 
+/* The first sample that a limit of so many epochs changes: one that would draw a domain that is used up.
+ * UINT64_MAX: none, as with 0. */
+uint64_t weft_order_limit(const weft_order *o, int64_t max_epochs);
+
 /* `sample` must be below `total`. O(1). */
 void weft_order_locate(const weft_order *o, uint64_t sample, int *domain, int64_t *index, int64_t *epoch);
 

@@ -171,13 +171,13 @@ extern "C" void cuda_router_stats(weft_device *d, int64_t *counts, weft_real *pr
     double *part = static_cast<double *>(
         weft_arena_push(&d->act, static_cast<size_t>(blocks * (a->X + 1)) * sizeof *part));
     if (!d->dry) {
-        launch(stats_part_kernel, dim3(blocks, cuda_blocks(a->X + 1, 32)), MOE_THREADS, 0, d, part, counts,
-               *a);
+        launch(stats_part_kernel, dim3(blocks, cuda_blocks(a->X + 1, 32, UINT16_MAX)), MOE_THREADS, 0, d,
+               part, counts, *a);
         if (slots > 0)
             launch(stats_count_kernel, cuda_blocks(slots, MOE_THREADS), MOE_THREADS, 0, d,
                    reinterpret_cast<unsigned long long *>(counts), a->ids, slots, a->k, a->X);
-        launch(stats_whole_kernel, cuda_blocks(a->X + 1, MOE_WARPS), MOE_THREADS, 0, d, prob_sum, lse2_sum,
-               part, static_cast<int64_t>(blocks), a->X);
+        launch(stats_whole_kernel, cuda_blocks(a->X + 1, MOE_WARPS, INT32_MAX), MOE_THREADS, 0, d, prob_sum,
+               lse2_sum, part, static_cast<int64_t>(blocks), a->X);
     }
     weft_arena_release(&d->act, mark);
 }

@@ -165,6 +165,10 @@ static void check_limit(const weft_loader_options *o, const weft_loader *unlimit
         drawn[d]++;
     }
     ck_assert_uint_gt(first_end, 0);
+    /* A run may lift or set the limit up to the sample that would feel it. */
+    ck_assert(weft_loader_same_order(unlimited, first_end, o->max_epochs));
+    ck_assert(!weft_loader_same_order(unlimited, first_end + 1, o->max_epochs));
+    ck_assert(weft_loader_same_order(l, first_end, 0) && !weft_loader_same_order(l, first_end + 1, 0));
     for (int d = 0; d < DOMAINS; d++) {
         for (int64_t i = 0; i < domains[d].samples; i++)
             ck_assert_int_eq(times[d][i], domains[d].weight > 0 ? o->max_epochs : 0);

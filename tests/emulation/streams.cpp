@@ -24,7 +24,7 @@ namespace {
 struct record {
     CUstream_st *stream;
     uint64_t number; /* of the item in its stream */
-    bool asked = false;
+    uint64_t asked = 0; /* what had been queued when a query last found it not reached, plus 1 */
     tsan_point point;
 };
 
@@ -269,10 +269,11 @@ cudaError_t cudaEventSynchronize(cudaEvent_t e) {
     r->point.acquire();
     return cudaSuccess;
 }
+/* A host that asks again without having queued anything is waiting; one that asks now and then is not. */
 cudaError_t cudaEventQuery(cudaEvent_t e) {
     const std::shared_ptr<record> r = open_event(e)->last;
-    if (r && r->stream->done < r->number && !r->asked) {
-        r->asked = true;
+    if (r && r->stream->done < r->number && r->asked != g.order + 1) {
+        r->asked = g.order + 1;
         return cudaErrorNotReady;
     }
     return cudaEventSynchronize(e);
