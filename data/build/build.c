@@ -10,17 +10,24 @@
 #include <unistd.h>
 
 /* ---- stages ---- */
-weft_status build_stage(build *b, const weft_stage *s, void *arg, int64_t *total, int64_t *each) {
+weft_status build_stage_of(build *b, const char *name, const weft_stage *s, void *arg, int64_t *total,
+                           int64_t *each) {
     struct timespec begin, end;
     clock_gettime(CLOCK_MONOTONIC, &begin);
     WEFT_TRY(weft_stage_run(&b->work, s, arg, total, each));
     clock_gettime(CLOCK_MONOTONIC, &end);
-    if (b->stage_count < (int)(sizeof b->seconds / sizeof *b->seconds)) {
-        b->stage_names[b->stage_count] = s->name;
-        b->seconds[b->stage_count++] =
-            (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) * 1e-9;
+    int last = b->stage_count - 1;
+    if (last < 0 || strcmp(b->stage_names[last], name) != 0) {
+        if (b->stage_count == (int)(sizeof b->seconds / sizeof *b->seconds)) return WEFT_OK;
+        last = b->stage_count++;
+        b->stage_names[last] = name;
     }
+    b->seconds[last] += (double)(end.tv_sec - begin.tv_sec) + (double)(end.tv_nsec - begin.tv_nsec) * 1e-9;
     return WEFT_OK;
+}
+
+weft_status build_stage(build *b, const weft_stage *s, void *arg, int64_t *total, int64_t *each) {
+    return build_stage_of(b, s->name, s, arg, total, each);
 }
 
 weft_status build_paths(const build *b, const char *folder, const char *ending, int64_t count, char ***out) {
@@ -268,6 +275,19 @@ weft_status build_publish(build *b) {
     return WEFT_OK;
 }
 
+/* Work that was kept, or whose removal was interrupted, says that shards and evidence are done, but they went
+ * with OUT. */
+static weft_status forget_published(build *b) {
+    char path[WEFT_PATH_SIZE];
+    weft_status st = weft_fs_path(path, "%s/out", b->work.dir);
+    int gone = st == WEFT_OK && b->team->rank == 0 && access(path, F_OK) != 0;
+    b->team->bcast(&gone, sizeof gone, 0);
+    WEFT_TRY(b->team->agree(st));
+    if (!gone) return WEFT_OK;
+    WEFT_TRY(weft_stage_forget(&b->work, "shards"));
+    return weft_stage_forget(&b->work, "evidence");
+}
+
 static weft_status run(build *b, const weft_build_options *o) {
     WEFT_TRY(begin(b, o));
     WEFT_TRY(build_read(b));
@@ -279,6 +299,7 @@ static weft_status run(build *b, const weft_build_options *o) {
     WEFT_TRY(build_substring(b));
     WEFT_TRY(build_finish(b));
     WEFT_TRY(b->team->agree(build_check_flows(b)));
+    WEFT_TRY(forget_published(b));
     WEFT_TRY(build_shards(b));
     WEFT_TRY(build_evidence(b));
     return build_publish(b);

@@ -143,6 +143,9 @@ typedef struct build {
 /* ---- running stages (build.c) ---- */
 /* weft_stage_run that also notes the time. */
 weft_status build_stage(build *b, const weft_stage *s, void *arg, int64_t *total, int64_t *each);
+/* The same, its time added to that of a name (kept by the caller), if that was the last. */
+weft_status build_stage_of(build *b, const char *name, const weft_stage *s, void *arg, int64_t *total,
+                           int64_t *each);
 /* Paths of one kind of file for pieces 0 to count - 1; freed by build_paths_free. */
 weft_status build_paths(const build *b, const char *folder, const char *ending, int64_t count, char ***out);
 void build_paths_free(char **paths, int64_t count);

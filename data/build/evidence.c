@@ -172,8 +172,8 @@ static weft_status copy_unit(build *b, int64_t unit, FILE *out) {
     char path[WEFT_PATH_SIZE], *text = NULL;
     size_t bytes;
     WEFT_TRY(weft_work_path(&b->work, path, "evidence", unit, "contaminated"));
-    if (access(path, F_OK) != 0) return WEFT_OK;
-    WEFT_TRY(weft_fs_read_file(path, SIZE_MAX / 4, &text, &bytes));
+    WEFT_TRY(weft_work_get_text(path, &text, &bytes));
+    if (!text) return WEFT_OK;
     json_t *list = json_loadb(text, bytes, 0, NULL);
     free(text);
     if (!json_is_array(list)) {

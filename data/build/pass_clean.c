@@ -208,7 +208,7 @@ static weft_status end(cleaner *c) {
         char *text = json_dumps(c->examples, JSON_COMPACT | JSON_SORT_KEYS);
         st = text ? weft_work_path(&c->b->work, path, "examples", c->unit, "json")
                   : weft_fail(WEFT_ENOMEM, "no memory for examples");
-        if (st == WEFT_OK) st = weft_fs_replace_file(path, text, strlen(text));
+        if (st == WEFT_OK) st = weft_work_put_text(path, text, strlen(text));
         free(text);
     }
     WEFT_TRY(st);

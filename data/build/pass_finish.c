@@ -30,6 +30,8 @@ static weft_status make_buckets(build *b) {
     if (total > WEFT_SPILL_MAX_PARTITIONS)
         WEFT_FAIL(WEFT_EINPUT, "%lld shards are too many; a larger shard_tokens makes fewer",
                   (long long)total);
+    if (total == 0)
+        WEFT_FAIL(WEFT_EINPUT, "no document is left for training: the filters dropped all of them");
     b->buckets = calloc((size_t)total + 1, sizeof *b->buckets);
     if (!b->buckets) WEFT_FAIL(WEFT_ENOMEM, "no memory for %lld shards", (long long)total);
     for (int d = 0; d < b->domain_count; d++)
@@ -297,7 +299,7 @@ static weft_status finish_end(finisher *f) {
         char *text = json_dumps(f->contaminated, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(6));
         st = text ? weft_work_path(&f->b->work, path, "evidence", f->unit, "contaminated")
                   : weft_fail(WEFT_ENOMEM, "no memory to note contaminated documents");
-        if (st == WEFT_OK) st = weft_fs_replace_file(path, text, strlen(text));
+        if (st == WEFT_OK) st = weft_work_put_text(path, text, strlen(text));
         free(text);
     }
     WEFT_TRY(st);

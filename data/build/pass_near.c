@@ -123,7 +123,7 @@ static weft_status components(build *b, int *last) {
         b->work.stages += i > 0; /* one was expected */
         snprintf(name, sizeof name, "near-components-%d", i);
         const weft_stage s = {.name = name, .pieces = b->job.partitions, .counters = 1, .run = round_piece};
-        WEFT_TRY(weft_stage_run(&b->work, &s, &r, &changed, NULL));
+        WEFT_TRY(build_stage_of(b, "near-components", &s, &r, &changed, NULL));
         if (i >= 2) WEFT_TRY(build_discard(b, "near", round_ending(i - 2, text)));
         quiet = changed ? 0 : quiet + 1;
         *last = i;
@@ -153,7 +153,7 @@ weft_status build_near(build *b) {
     WEFT_TRY(build_discard(b, "near", "pairs"));
     WEFT_TRY(components(b, &last.number));
     b->component_rounds = last.number + 1;
-    WEFT_TRY(weft_stage_run(&b->work, &label, &last, NULL, NULL));
+    WEFT_TRY(build_stage(b, &label, &last, NULL, NULL));
     return stage_with_largest(b, resolve, (int64_t *)(void *)&b->resolve,
                               offsetof(weft_resolve_counts, largest) / sizeof(int64_t));
 }

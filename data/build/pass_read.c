@@ -105,7 +105,7 @@ static weft_status write_domains(const reader *r) {
     for (int i = 0; i < r->domain_count; i++)
         used += (size_t)snprintf(text + used, sizeof text - used, "%s\n", r->domains[i]);
     WEFT_TRY(weft_work_path(&r->b->work, path, "read", r->file, "domains"));
-    return weft_fs_replace_file(path, text, used);
+    return weft_work_put_text(path, text, used);
 }
 
 static weft_status read_documents(reader *r, weft_source_tally *tally) {
@@ -166,7 +166,8 @@ static weft_status read_domains(build *b, int64_t file) {
     char path[WEFT_PATH_SIZE], *text = NULL;
     size_t bytes;
     WEFT_TRY(weft_work_path(&b->work, path, "read", file, "domains"));
-    WEFT_TRY(weft_fs_read_file(path, 1 << 20, &text, &bytes));
+    WEFT_TRY(weft_work_get_text(path, &text, &bytes));
+    if (!text) WEFT_FAIL(WEFT_EINPUT, "%s: it is not there; remove %s and build again", path, b->work.dir);
     weft_status st = WEFT_OK;
     int number = 0;
     for (const char *p = text; st == WEFT_OK && *p && number < WEFT_LOADER_MAX_DOMAINS; number++) {

@@ -181,8 +181,8 @@ static weft_status add_examples(const build *b, int64_t unit, json_t *all) {
     const char *rule;
     json_t *list, *one;
     WEFT_TRY(weft_work_path(&b->work, path, "examples", unit, "json"));
-    if (access(path, F_OK) != 0) return WEFT_OK;
-    WEFT_TRY(weft_fs_read_file(path, (size_t)1 << 30, &text, &bytes));
+    WEFT_TRY(weft_work_get_text(path, &text, &bytes));
+    if (!text) return WEFT_OK;
     json_t *found = json_loadb(text, bytes, 0, NULL);
     free(text);
     if (!json_is_object(found)) {

@@ -3,9 +3,9 @@
  *
  * Hash i of a shingle x is ((a_i x + b_i) mod 2^64) mod (2^61 - 1), its low 32 bits; a signature holds, for
  * each i, the least over the document's shingles. a and b are drawn as numpy's RandomState(seed).randint
- * draws them, so that with seed 1 the signature of the same shingles is datatrove's. A band is `rows`
- * consecutive values of it; two documents are candidates when one band agrees, which at Jaccard similarity s
- * has the probability 1 - (1 - s^rows)^bands. */
+ * draws them, so that with seed 1 the signature of the same shingles is datatrove's of 32 bits. A band is
+ * `rows` consecutive values of it; two documents are candidates when one band agrees, which at Jaccard
+ * similarity s has the probability 1 - (1 - s^rows)^bands. */
 #ifndef WEFT_MINHASH_H
 #define WEFT_MINHASH_H
 

@@ -399,13 +399,53 @@ weft_status weft_stage_run(weft_work *w, const weft_stage *s, void *arg, int64_t
     return st;
 }
 
-weft_status weft_stage_finished(weft_work *w, const weft_stage *s, bool *finished) {
-    unsigned char *done = malloc((size_t)s->pieces + 1);
-    int64_t count = 0;
-    weft_status st =
-        w->team->agree(done ? WEFT_OK : weft_fail(WEFT_ENOMEM, "no memory for stage %s", s->name));
-    if (st == WEFT_OK) st = find_done(w, s, NULL, NULL, done, &count);
-    if (st == WEFT_OK) *finished = count == s->pieces;
-    free(done);
+static weft_status remove_journals(const weft_work *w, const char *name) {
+    weft_status st = WEFT_OK;
+    char path[WEFT_PATH_SIZE];
+    WEFT_TRY(weft_fs_path(path, "%s/%s", w->dir, JOURNAL));
+    DIR *d = opendir(path);
+    if (!d) WEFT_FAIL(WEFT_EIO, "%s: %s", path, strerror(errno));
+    for (struct dirent *e; st == WEFT_OK && (e = readdir(d));) {
+        if (!of_stage(e->d_name, name)) continue;
+        st = weft_fs_path(path, "%s/%s/%s", w->dir, JOURNAL, e->d_name);
+        if (st == WEFT_OK && unlink(path) != 0) st = weft_fail(WEFT_EIO, "%s: %s", path, strerror(errno));
+    }
+    closedir(d);
     return st;
+}
+
+weft_status weft_stage_forget(weft_work *w, const char *name) {
+    return w->team->agree(w->team->rank == 0 ? remove_journals(w, name) : WEFT_OK);
+}
+
+/* ---- small files ---- */
+enum { SUM_BYTES = 17 }; /* 16 digits and a newline */
+
+weft_status weft_work_put_text(const char *path, const char *text, size_t bytes) {
+    char *all = malloc(SUM_BYTES + 1 + bytes);
+    if (!all) WEFT_FAIL(WEFT_ENOMEM, "%s: no memory to write it", path);
+    snprintf(all, SUM_BYTES + 1, "%016llx\n", (unsigned long long)weft_hash64(text, bytes, 0));
+    if (bytes > 0) memcpy(all + SUM_BYTES, text, bytes);
+    weft_status st = weft_fs_replace_file(path, all, SUM_BYTES + bytes);
+    free(all);
+    return st;
+}
+
+weft_status weft_work_get_text(const char *path, char **text, size_t *bytes) {
+    char *all = NULL, sum[SUM_BYTES + 1];
+    size_t n;
+    *text = NULL;
+    if (access(path, F_OK) != 0 && errno == ENOENT) return WEFT_OK;
+    WEFT_TRY(weft_fs_read_file(path, SIZE_MAX / 4, &all, &n));
+    if (n >= SUM_BYTES)
+        snprintf(sum, sizeof sum, "%016llx\n",
+                 (unsigned long long)weft_hash64(all + SUM_BYTES, n - SUM_BYTES, 0));
+    if (n < SUM_BYTES || memcmp(all, sum, SUM_BYTES) != 0) {
+        free(all);
+        WEFT_FAIL(WEFT_EINPUT, "%s: damaged; remove the work directory and build again", path);
+    }
+    memmove(all, all + SUM_BYTES, n - SUM_BYTES + 1);
+    *text = all;
+    *bytes = n - SUM_BYTES;
+    return WEFT_OK;
 }

@@ -55,7 +55,12 @@ typedef struct weft_stage {
  * NULL) [pieces * each_count] every piece's: the same on all ranks. After a failure in one piece the others
  * in work are finished, and every rank returns a failure. */
 weft_status weft_stage_run(weft_work *w, const weft_stage *s, void *arg, int64_t *total, int64_t *each);
-/* Are all pieces of a stage done already? Collective. */
-weft_status weft_stage_finished(weft_work *w, const weft_stage *s, bool *finished);
+/* Collective. All pieces of the stage will be done again: what they made is no longer there. */
+weft_status weft_stage_forget(weft_work *w, const char *name);
+
+/* A small file of text between two stages: replaced whole, with its XXH3 in front, so that damage is found.
+ * Reading adds a zero behind it; *text is NULL when there is no such file. */
+weft_status weft_work_put_text(const char *path, const char *text, size_t bytes);
+weft_status weft_work_get_text(const char *path, char **text, size_t *bytes);
 
 #endif

@@ -88,7 +88,7 @@ static inline void launch(void (*kernel)(P...), dim3 grid, dim3 block, size_t sh
 /* Blocks for n items, `each` a block; at most `most` (a kernel then strides over the rest). */
 /* The emulation starts few, so that its tests see blocks go on to further work. */
 #ifdef WEFT_EMULATED
-enum { CUDA_MOST_BLOCKS = 24 };
+enum { CUDA_MOST_BLOCKS = 3 };
 #else
 enum { CUDA_MOST_BLOCKS = 1 << 20 };
 #endif

@@ -122,9 +122,31 @@ START_TEST(a_dry_device_plans_the_real_one) {
 }
 END_TEST
 
+/* As parity does: batch after batch is staged before the device has begun, and only the last one counts. */
+START_TEST(a_batch_is_staged_when_the_one_before_has_left) {
+    weft_step_result results[2];
+    for (int several = 0; several < 2; several++) {
+        layout_run r;
+        const weft_real *grads = NULL;
+        layout_open(&r, &layout_hybrid, "train.global_batch=4 device=cuda mesh.fsdp=auto", &g_w);
+        for (int i = several ? 0 : 3; i < 4; i++) {
+            weft_batch b = layout_batch(&r);
+            int32_t *tokens = r.tokens; /* the batch's own: other tokens each time */
+            for (int64_t k = 0; k < b.count * r.config->train.seq_len; k++)
+                tokens[k] = (int32_t)((tokens[k] + i) % r.config->model.vocab_size);
+            grads = weft_trainer_gradients(&r.trainer, &b);
+        }
+        weft_trainer_update(&r.trainer, grads);
+        ck_assert(weft_trainer_finish(&r.trainer, &results[several]));
+        layout_close(&r);
+    }
+    ck_assert(results[0].loss == results[1].loss && results[0].grad_norm == results[1].grad_norm);
+}
+END_TEST
+
 int main(int argc, char **argv) {
-    const TTest *const tests[] = {fp32_follows_the_cpu, bf16_stays_near_fp32,
-                                  a_dry_device_plans_the_real_one};
+    const TTest *const tests[] = {a_batch_is_staged_when_the_one_before_has_left, fp32_follows_the_cpu,
+                                  bf16_stays_near_fp32, a_dry_device_plans_the_real_one};
     if (weft_world_init(&argc, &argv, &g_w) != WEFT_OK) return 1;
     int code = 77;
     if (weft_world_any(weft_cuda_devices() < g_w.local_size)) {
