@@ -132,7 +132,9 @@ static bool take_record(reading *r, const char *at, size_t left, size_t *used) {
     if (r->done[h.piece]) return true; /* of a rank that was thought dead: the same counts */
     r->done[h.piece] = 1;
     r->count++;
-    for (int i = 0; r->total && i < r->s->counters; i++) r->total[i] += r->scratch[i];
+    /* Some pieces note hashes among their counters, whose sum is of no use and may wrap around. */
+    for (int i = 0; r->total && i < r->s->counters; i++)
+        r->total[i] = (int64_t)((uint64_t)r->total[i] + (uint64_t)r->scratch[i]);
     for (int i = 0; r->each && i < r->s->each_count; i++)
         r->each[h.piece * r->s->each_count + i] = r->scratch[r->s->each_first + i];
     return true;
