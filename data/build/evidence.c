@@ -1,5 +1,6 @@
 /* What deduplication decided, kept beside the data: evidence/clusters-NN.jsonl.zst, a line for each cluster
- * with the place, the kept copy and the similarity of every document; evidence/contaminated.jsonl. */
+ * with the place, the kept copy and the similarity of every document; evidence/contaminated.jsonl and
+ * evidence/tagged.jsonl, a line for each document that holds evaluation text, or that a filter tags. */
 #include "data/build/build_internal.h"
 #include "runtime/hash.h"
 
@@ -167,11 +168,11 @@ static weft_status evidence_piece(void *arg, int64_t piece, int thread, int64_t 
     return st;
 }
 
-/* ---- contaminated documents ---- */
-static weft_status copy_unit(build *b, int64_t unit, FILE *out) {
+/* ---- lists that units left ---- */
+static weft_status copy_unit(build *b, int64_t unit, const char *name, FILE *out) {
     char path[WEFT_PATH_SIZE], *text = NULL;
     size_t bytes;
-    WEFT_TRY(weft_work_path(&b->work, path, "evidence", unit, "contaminated"));
+    WEFT_TRY(weft_work_path(&b->work, path, "evidence", unit, name));
     WEFT_TRY(weft_work_get_text(path, &text, &bytes));
     if (!text) return WEFT_OK;
     json_t *list = json_loadb(text, bytes, 0, NULL);
@@ -190,16 +191,15 @@ static weft_status copy_unit(build *b, int64_t unit, FILE *out) {
     return WEFT_OK;
 }
 
-static weft_status list_contaminated(build *b) {
+static weft_status write_lines(build *b, const char *name) {
     char path[WEFT_PATH_SIZE], *text = NULL;
     size_t bytes = 0;
     FILE *out = open_memstream(&text, &bytes);
-    if (!out) WEFT_FAIL(WEFT_ENOMEM, "no memory for the contaminated documents");
+    if (!out) WEFT_FAIL(WEFT_ENOMEM, "no memory for a list of documents");
     weft_status st = WEFT_OK;
-    for (int64_t u = 0; st == WEFT_OK && u < b->units; u++) st = copy_unit(b, u, out);
-    if (fclose(out) != 0 && st == WEFT_OK)
-        st = weft_fail(WEFT_ENOMEM, "no memory for the contaminated documents");
-    if (st == WEFT_OK) st = weft_fs_path(path, "%s/out/evidence/contaminated.jsonl", b->work.dir);
+    for (int64_t u = 0; st == WEFT_OK && u < b->units; u++) st = copy_unit(b, u, name, out);
+    if (fclose(out) != 0 && st == WEFT_OK) st = weft_fail(WEFT_ENOMEM, "no memory for a list of documents");
+    if (st == WEFT_OK) st = weft_fs_path(path, "%s/out/evidence/%s.jsonl", b->work.dir, name);
     if (st == WEFT_OK) st = weft_fs_replace_file(path, text, bytes);
     free(text);
     return st;
@@ -211,6 +211,9 @@ weft_status build_evidence(build *b) {
     WEFT_TRY(weft_work_folder(&b->work, "out/evidence"));
     if (b->r->has_exact || b->r->has_near) WEFT_TRY(build_stage(b, &s, b, &clusters, NULL));
     weft_status st = WEFT_OK;
-    if (b->team->rank == 0 && b->r->has_decontaminate) st = list_contaminated(b);
+    bool tags = false;
+    for (int i = 0; i < b->r->filter_count; i++) tags = tags || b->r->filters[i].tag;
+    if (b->team->rank == 0 && b->r->has_decontaminate) st = write_lines(b, "contaminated");
+    if (st == WEFT_OK && b->team->rank == 0 && tags) st = write_lines(b, "tagged");
     return b->team->agree(st);
 }

@@ -147,6 +147,7 @@ static weft_status clean_document(cleaner *c, const weft_docs_row *row, const ch
     if (!stays) return WEFT_OK;
     about.hash = weft_hash64(p.text, p.bytes, WEFT_SPLIT_SEED);
     about.text_bytes = (uint32_t)p.bytes;
+    about.quality = -(float)__builtin_popcount(about.tags);
     int64_t *kept = count_kept(c->counters, about.domain, build_split_of(b, about.hash));
     kept[0]++;
     kept[1] += (int64_t)p.bytes;

@@ -58,7 +58,7 @@ typedef struct finisher {
     size_t *ranges; /* masked bytes: begin and end of each */
     size_t range_count, range_capacity;
     int64_t before[WEFT_LOADER_MAX_DOMAINS][WEFT_SPLITS]; /* text before this place, in input order */
-    json_t *contaminated;
+    json_t *contaminated, *tagged;
 } finisher;
 
 typedef struct passage {
@@ -237,6 +237,18 @@ static weft_status add_tokens(finisher *f, const weft_docs_row *row, const passa
     return weft_spill_add(f->out, bucket, f->record.data, f->record.bytes);
 }
 
+/* What a filter with `tag` said of a document that is in the shards. */
+static weft_status note_tags(finisher *f, const weft_docs_row *row) {
+    json_t *names = json_array();
+    for (int i = 0; i < f->b->r->filter_count; i++)
+        if (row->tags >> i & 1) json_array_append_new(names, json_string(f->b->r->filters[i].kind->name));
+    json_t *one = json_pack("{s:s, s:I, s:I, s:o}", "file", f->b->files[row->file].shown, "place",
+                            (json_int_t)row->place, "id",
+                            (json_int_t)weft_doc_id_of((uint64_t)f->unit, row->index), "tags", names);
+    if (!one || json_array_append_new(f->tagged, one) != 0) WEFT_FAIL(WEFT_ENOMEM, "no memory to note tags");
+    return WEFT_OK;
+}
+
 static weft_status finish_document(finisher *f, const weft_docs_row *row, const char *text) {
     build *b = f->b;
     weft_doc_id id = weft_doc_id_of((uint64_t)f->unit, row->index);
@@ -251,7 +263,9 @@ static weft_status finish_document(finisher *f, const weft_docs_row *row, const 
     if (b->r->substring_cut) WEFT_TRY(cut_ranges(f, row, &p));
     if (p.bytes > 0 && b->contaminants) WEFT_TRY(decontaminate(f, row, &p));
     if (p.bytes > 0 && b->scrubber) WEFT_TRY(scrub(f, row, &p));
-    return p.bytes > 0 ? add_tokens(f, row, &p) : WEFT_OK;
+    if (p.bytes == 0) return WEFT_OK;
+    if (row->tags) WEFT_TRY(note_tags(f, row));
+    return add_tokens(f, row, &p);
 }
 
 /* ---- the stage ---- */
@@ -268,7 +282,8 @@ static weft_status finish_begin(finisher *f) {
     WEFT_TRY(weft_work_path(&b->work, path, "evidence", f->unit, "near"));
     WEFT_TRY(weft_spill_create(&f->evidence, path, EVIDENCE_PARTS, EVIDENCE_BYTES, 1 << 20));
     f->contaminated = json_array();
-    if (!f->contaminated) WEFT_FAIL(WEFT_ENOMEM, "no memory to note contaminated documents");
+    f->tagged = json_array();
+    if (!f->contaminated || !f->tagged) WEFT_FAIL(WEFT_ENOMEM, "no memory to note documents");
     const int64_t *before = b->clean_each + f->unit * (COUNT_KEPT_END - COUNT_KEPT);
     for (int d = 0; d < b->domain_count; d++)
         for (int s = 0; s < WEFT_SPLITS; s++) f->before[d][s] = before[(d * WEFT_SPLITS + s) * 2 + 1];
@@ -292,17 +307,20 @@ static weft_status finish_unit(finisher *f) {
     return st;
 }
 
-static weft_status finish_end(finisher *f) {
+static weft_status write_list(finisher *f, const json_t *list, const char *name) {
     char path[WEFT_PATH_SIZE];
-    weft_status st = WEFT_OK;
-    if (json_array_size(f->contaminated) > 0) {
-        char *text = json_dumps(f->contaminated, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(6));
-        st = text ? weft_work_path(&f->b->work, path, "evidence", f->unit, "contaminated")
-                  : weft_fail(WEFT_ENOMEM, "no memory to note contaminated documents");
-        if (st == WEFT_OK) st = weft_work_put_text(path, text, strlen(text));
-        free(text);
-    }
-    WEFT_TRY(st);
+    if (json_array_size(list) == 0) return WEFT_OK;
+    char *text = json_dumps(list, JSON_COMPACT | JSON_SORT_KEYS | JSON_REAL_PRECISION(6));
+    weft_status st = text ? weft_work_path(&f->b->work, path, "evidence", f->unit, name)
+                          : weft_fail(WEFT_ENOMEM, "no memory to note %s documents", name);
+    if (st == WEFT_OK) st = weft_work_put_text(path, text, strlen(text));
+    free(text);
+    return st;
+}
+
+static weft_status finish_end(finisher *f) {
+    WEFT_TRY(write_list(f, f->contaminated, "contaminated"));
+    WEFT_TRY(write_list(f, f->tagged, "tagged"));
     WEFT_TRY(weft_spill_finish(f->evidence));
     f->evidence = NULL;
     WEFT_TRY(weft_spill_finish(f->out));
@@ -329,6 +347,7 @@ static weft_status finish_piece(void *arg, int64_t piece, int thread, int64_t *c
     build_decisions_free(&f->near);
     build_decisions_free(&f->repeats);
     json_decref(f->contaminated);
+    json_decref(f->tagged);
     free(f->ids);
     free(f->ranges);
     free(f);

@@ -83,7 +83,8 @@ static const field normalise_fields[] = {
      "white space at the ends of lines, and more than one empty line"},
 };
 static const field exact_fields[] = {
-    {"keep", FIELD_CHOICE, AT(exact_keep), "first", 0, 0, "first|longest|best", "which copy stays"},
+    {"keep", FIELD_CHOICE, AT(exact_keep), "first", 0, 0, "first|longest|best",
+     "which copy stays; best: the one that the fewest filters tag"},
 };
 static const field lines_fields[] = {
     {"paragraphs", FIELD_BOOL, AT(lines_paragraphs), "false", 0, 0, NULL, "paragraphs instead of lines"},
@@ -467,6 +468,12 @@ weft_status weft_recipe_check(weft_recipe *r) {
     if (!*r->out) WEFT_FAIL(WEFT_EINPUT, "no directory to make is named (out: DIR, or -o DIR)");
     if (r->heldout >= 1)
         WEFT_FAIL(WEFT_EINPUT, "the held-out share is %g; it must be at least 0 and below 1", r->heldout);
+    bool tags = false, best = (r->has_exact && r->exact_keep == WEFT_KEEP_BEST) ||
+                              (r->has_near && r->near_keep == WEFT_KEEP_BEST);
+    for (int i = 0; i < r->filter_count; i++) tags = tags || r->filters[i].tag;
+    if (best && !tags)
+        WEFT_FAIL(WEFT_EINPUT,
+                  "keep: best is the document that the fewest filters tag, but no filter has tag: true");
     if (r->has_decontaminate && !*r->decontaminate_files)
         WEFT_FAIL(WEFT_EINPUT, "decontaminate.files is missing: the evaluation texts to look for");
     if (r->near_bands * r->near_rows > 4096)

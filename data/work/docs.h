@@ -34,7 +34,7 @@ typedef struct weft_docs_row {
     uint64_t place;  /* where in the file: line of jsonl and from 1, byte of the unpacked WARC record; 0: all
                         of it */
     uint64_t hash;   /* XXH3-64 of the normalised text, WEFT_SPLIT_SEED: decides the held-out split */
-    float quality;   /* larger is better; 0 where no filter gives one */
+    float quality;   /* larger is better: minus the number of tags */
     uint32_t text_bytes;  /* set by the store */
     uint32_t extra_bytes; /* set by the store */
 } weft_docs_row;
