@@ -125,9 +125,11 @@ static const char *decode_gzip(weft_stream *s, char *out, size_t capacity, size_
     return s->gz.msg ? s->gz.msg : zError(code);
 }
 
+/* A call that meets damage does not say what it had decoded: a block at a time, so that no more is lost. */
 static const char *decode_zstd(weft_stream *s, char *out, size_t capacity, size_t *done) {
+    size_t room = capacity - *done < ZSTD_DStreamOutSize() ? capacity - *done : ZSTD_DStreamOutSize();
     ZSTD_inBuffer from = {.src = s->input, .size = s->filled, .pos = s->at};
-    ZSTD_outBuffer to = {.dst = out, .size = capacity, .pos = *done};
+    ZSTD_outBuffer to = {.dst = out, .size = *done + room, .pos = *done};
     size_t code = ZSTD_decompressStream(s->zstd, &to, &from);
     if (ZSTD_isError(code)) return ZSTD_getErrorName(code);
     s->at = from.pos;

@@ -107,6 +107,27 @@ for i, (n, found, wanted, variance) in sorted(bins.items()):
     assert n >= 200
 END
 }
+# A pair of similarity s shares bands * s^rows band keys in the mean: over all pairs a sharper measure.
+shared_bands() { # FOLDER BANDS ROWS
+    python "$@" <<'END'
+import itertools, json, sys
+from pipeline_corpus import *
+folder, bands, rows = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+groups = {}
+for d in json.load(open("corpus/truth.json"))["documents"]:
+    if d["domain"] in ("books", "web", "essays"):
+        key = next((k for k in ("pair", "chain", "group") if k in d), None)
+        if key or d["kind"] == "boilerplate only":
+            groups.setdefault((key, d.get(key)), []).append(d["text"])
+alike = [jaccard(a, b) ** rows for g in groups.values() for a, b in itertools.combinations(g, 2)]
+wanted, variance = bands * sum(alike), bands * sum(p * (1 - p) for p in alike)
+got = json.load(open(folder + "/out/report.json"))["near"]["pairs_with_repeats"]
+print(f"{folder}: {got} bands shared, {wanted:.1f} expected, standard deviation {variance**0.5:.1f}")
+assert abs(got - wanted) <= 4 * variance**0.5
+END
+}
+check 'shared bands, 14 of 8' shared_bands low 14 8
+check 'shared bands, 20 of 13' shared_bands low2 20 13
 check 'the S-curve of 14 bands of 8 from a similarity of .5 on' s_curve low 14 8 0.3
 check 'the S-curve of 20 bands of 13' s_curve low2 20 13 0.3
 check 'the S-curve from the threshold of .75 on, nothing below' s_curve first 14 8 0.75
