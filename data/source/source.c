@@ -117,10 +117,6 @@ void weft_source_close(weft_source *s) {
     free(s);
 }
 
-void weft_source_progress(const weft_source *s, int64_t *done, int64_t *total) {
-    weft_stream_progress(s->stream, done, total);
-}
-
 /* ---- bad documents ---- */
 
 /* "PATH:LINE" or "PATH", for messages. */

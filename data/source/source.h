@@ -91,9 +91,6 @@ void weft_source_close(weft_source *s); /* NULL is allowed */
  * with file:line or file and byte. */
 weft_status weft_source_next(weft_source *s, weft_document *doc, bool *end);
 
-/* Bytes of the file read so far and its size, for progress. */
-void weft_source_progress(const weft_source *s, int64_t *done, int64_t *total);
-
 /* Reads one document again: the one that weft_source_next delivered with this line. Compressed files are read
  * from the start. WEFT_EINPUT when there is none (the file has changed). *text is malloc'ed. */
 weft_status weft_source_fetch(const char *path, const weft_source_options *options, int64_t line, char **text,

@@ -20,9 +20,9 @@ enum {
 struct weft_stream {
     int fd;
     weft_packing packing;
-    int64_t size, offset; /* of the file; offset: of what follows the input buffer */
-    char *input;          /* [INPUT_BYTES] */
-    size_t at, filled;    /* input not yet decoded: [at, filled) */
+    int64_t offset;    /* in the file, of what follows the input buffer */
+    char *input;       /* [INPUT_BYTES] */
+    size_t at, filled; /* input not yet decoded: [at, filled) */
     bool file_ended;
     bool whole; /* at the end of a member or frame */
     bool gz_ready;
@@ -71,7 +71,6 @@ weft_status weft_stream_open(weft_stream **out, const char *path, weft_packing p
     }
     s->fd = fd;
     s->packing = packing;
-    s->size = (int64_t)info.st_size;
     s->input = malloc(INPUT_BYTES);
     weft_status st = s->input ? prepare(s, path) : weft_fail(WEFT_ENOMEM, "%s: no memory to read it", path);
     if (st != WEFT_OK) {
@@ -182,9 +181,4 @@ const char *weft_stream_damage(const weft_stream *s, weft_status *status) {
     if (s->damage == WEFT_OK) return NULL;
     *status = s->damage;
     return s->what;
-}
-
-void weft_stream_progress(const weft_stream *s, int64_t *done, int64_t *total) {
-    *done = s->offset;
-    *total = s->size;
 }

@@ -20,6 +20,5 @@ size_t weft_stream_read(weft_stream *s, void *data, size_t capacity);
 /* NULL, or why the data ended before their end, with the byte of the file; *status: WEFT_EINPUT, or WEFT_EIO
  * for a read error. */
 const char *weft_stream_damage(const weft_stream *s, weft_status *status);
-void weft_stream_progress(const weft_stream *s, int64_t *done, int64_t *total); /* bytes of the file */
 
 #endif

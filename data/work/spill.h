@@ -45,9 +45,6 @@ weft_status weft_spilled_open(weft_spilled **out, char *const *paths, int count,
 void weft_spilled_close(weft_spilled *s); /* NULL is allowed */
 /* The next record, valid until the next call, or NULL at the end. */
 weft_status weft_spilled_next(weft_spilled *s, const void **record, size_t *bytes);
-/* Bytes of records in a partition, with the lengths of those that have them (4 bytes each), over the files.
- */
-weft_status weft_spilled_bytes(char *const *paths, int count, int partition, uint64_t *bytes);
 
 /* Partition of a key that is already a hash: its high bits, so that partitions hold ascending ranges. */
 static inline int weft_spill_partition(uint64_t hash, int partitions) {

@@ -77,14 +77,6 @@ static weft_status open_file(spill_file *f, const char *path, int partition) {
     return st;
 }
 
-weft_status weft_spill_blocks_bytes(const char *path, int partition, uint64_t *bytes) {
-    spill_file f;
-    WEFT_TRY(open_file(&f, path, partition));
-    close(f.fd);
-    *bytes = f.entry.bytes;
-    return WEFT_OK;
-}
-
 weft_status weft_spill_blocks_open(weft_spill_blocks **out, char *const *paths, int count, int partition) {
     weft_spill_blocks *b = calloc(1, sizeof *b);
     if (!b) WEFT_FAIL(WEFT_ENOMEM, "no memory to read a partition");

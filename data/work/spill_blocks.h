@@ -14,7 +14,4 @@ weft_status weft_spill_blocks_read(weft_spill_blocks *b, char *data);
 /* The same for all files; known from the first row on. */
 size_t weft_spill_blocks_record_bytes(const weft_spill_blocks *b);
 
-/* The bytes of a partition in a file, from its index. */
-weft_status weft_spill_blocks_bytes(const char *path, int partition, uint64_t *bytes);
-
 #endif

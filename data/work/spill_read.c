@@ -169,14 +169,3 @@ weft_status weft_spilled_next(weft_spilled *s, const void **record, size_t *byte
     *bytes = weft_stored_bytes(stored, s->record_bytes) - skip;
     return WEFT_OK;
 }
-
-weft_status weft_spilled_bytes(char *const *paths, int count, int partition, uint64_t *bytes) {
-    uint64_t all = 0;
-    for (int i = 0; i < count; i++) {
-        uint64_t one;
-        WEFT_TRY(weft_spill_blocks_bytes(paths[i], partition, &one));
-        all += one;
-    }
-    *bytes = all;
-    return WEFT_OK;
-}

@@ -14,7 +14,4 @@ typedef struct weft_team {
     void (*bcast)(void *data, size_t bytes, int root);
 } weft_team;
 
-/* One rank alone. */
-extern const weft_team weft_team_alone;
-
 #endif

@@ -137,12 +137,5 @@ weft_status made_records_check(const made_records *m, int partition, size_t memo
 }
 
 void made_records_check_all(const made_records *m, size_t memory) {
-    for (int p = 0; p < m->partitions; p++) {
-        uint64_t bytes, want = 0;
-        ck_assert_int_eq(made_records_check(m, p, memory), WEFT_OK);
-        for (size_t i = 0; i < m->count; i++)
-            if (m->records[i].partition == p) want += m->records[i].bytes + (m->record_bytes ? 0 : 4);
-        ck_assert_int_eq(weft_spilled_bytes(m->paths, m->files, p, &bytes), WEFT_OK);
-        ck_assert_uint_eq(bytes, want);
-    }
+    for (int p = 0; p < m->partitions; p++) ck_assert_int_eq(made_records_check(m, p, memory), WEFT_OK);
 }

@@ -2,7 +2,6 @@
  */
 #include "data/work/docs.h"
 #include "data/work/docs_format.h"
-#include "data/work/team.h"
 #include "made_data.h"
 #include "runtime/fs.h"
 #include "runtime/rng.h"
@@ -67,7 +66,7 @@ static char *write_store(const char *dir, uint64_t unit, uint32_t count, size_t 
         weft_docs_row about = d.about;
         about.text_bytes = about.extra_bytes = 77; /* the store sets them */
         ck_assert_int_eq(weft_docs_add(w, &about, d.text, d.about.text_bytes,
-                                        d.about.extra_bytes ? d.extra : NULL, d.about.extra_bytes),
+                                       d.about.extra_bytes ? d.extra : NULL, d.about.extra_bytes),
                          WEFT_OK);
         text += d.about.text_bytes;
         ck_assert_int_eq(weft_docs_text_bytes(w), text);
@@ -474,18 +473,7 @@ START_TEST(ids_are_unit_and_index) {
 }
 END_TEST
 
-START_TEST(one_rank_alone) {
-    const weft_team *t = &weft_team_alone;
-    ck_assert_int_eq(t->rank, 0);
-    ck_assert_int_eq(t->size, 1);
-    ck_assert_int_eq(t->agree(WEFT_EIO), WEFT_EIO);
-    int x = 3;
-    t->bcast(&x, sizeof x, 0);
-    ck_assert_int_eq(x, 3);
-}
-END_TEST
-
 SUITE_MAIN("data/store", written_is_read, a_document_of_5_mb, text_is_packed, same_documents_same_bytes,
            appears_whole_or_not, every_flipped_bit_is_found, foreign_files_are_refused,
            a_document_reads_its_own_block_only, a_damaged_block_is_not_kept, misuse_is_refused,
-           a_full_disk_is_said_once, stores_read_by_id, ids_are_unit_and_index, one_rank_alone)
+           a_full_disk_is_said_once, stores_read_by_id, ids_are_unit_and_index)
