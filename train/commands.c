@@ -2,7 +2,8 @@
 
 const weft_command weft_commands[] = {
     {"train", "pretrain a model, or go on from its newest checkpoint", weft_cmd_train, true},
-    {"data", "make shards of tokens from text: filters, deduplication; statistics, samples", weft_cmd_data, true},
+    {"data", "make shards of tokens from text: filters, deduplication; statistics, samples", weft_cmd_data,
+     true},
     {"tokenizer", "train a tokenizer, encode, decode", weft_cmd_tokenizer, false},
     {"eval", "loss, perplexity and bits per byte on held-out text, by domain", weft_cmd_eval, true},
     {"logprob", "log-probability of each token of given sequences", weft_cmd_logprob, false},

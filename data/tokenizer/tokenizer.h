@@ -52,10 +52,10 @@ typedef struct weft_tokenizer_training {
 
 #define WEFT_TOKENIZER_SAMPLE_BYTES (INT64_C(16) << 20) /* a good max_sample_bytes for a small vocabulary */
 
-/* Trains on the documents of the given files (any source that data/source/source.h reads) and writes into `out_dir`
- * (must not exist): tokenizer.model, tokenizer.json, tokenizer_config.json, special_tokens_map.json, all
- * loadable by transformers. Deterministic: the same model, byte for byte, whatever the machine and the order
- * of the documents. */
+/* Trains on the documents of the given files (any source that data/source/source.h reads) and writes into
+ * `out_dir` (must not exist): tokenizer.model, tokenizer.json, tokenizer_config.json,
+ * special_tokens_map.json, all loadable by transformers. Deterministic: the same model, byte for byte,
+ * whatever the machine and the order of the documents. */
 weft_status weft_tokenizer_train(const weft_tokenizer_training *options, const char *const *files, int count,
                                  const char *out_dir);
 /* Writes the four files, synced, into an existing directory that has none of them (export, checkpoints); the
