@@ -595,4 +595,31 @@ check 'a printed recipe is the same recipe' diff printed.yaml <("$WEFT" data rec
 for recipe in "$SRC"/configs/data/*.yaml; do
     expect 0 'near:' "$WEFT" data recipe "$recipe"
 done
+# ---- tags ----
+# Of two copies the one that no filter tags stays, and what is tagged is listed.
+python3 - <<'END'
+import json
+text = "The weft is carried across the warp by the shuttle, row after row, until the cloth is whole."
+with open("tagged.jsonl", "w") as f:
+    for url in "http://bad.example/1", "http://good.example/1", "http://bad.example/2":
+        f.write(json.dumps({"text": text + (" And then some." if url.endswith("2") else ""), "url": url}) + "\n")
+END
+echo bad.example >bad.txt
+cat >tags.yaml <<'END'
+sources:
+  x:
+    path: tagged.jsonl
+heldout: 0
+filters:
+  url_list:
+    tag: true
+    list: bad.txt
+exact:
+  keep: best
+END
+expect 0 'exact                           1' "$WEFT" data build tags.yaml tokenizer=tok out=tags
+expect 0 'tagged.jsonl:2' "$WEFT" data ls tags
+check 'the copy that is tagged went' test "$("$WEFT" data ls tags | grep -c 'tagged.jsonl:1')" = 0
+check 'the document that is tagged is listed' test "$(cut -d, -f3- tags/evidence/tagged.jsonl)" = '"place":3,"tags":["url_list"]}'
+expect 2 'no filter has tag: true' "$WEFT" data build tags.yaml tokenizer=tok out=tags2 filters.url_list.tag=false
 finish
