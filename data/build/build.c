@@ -70,6 +70,23 @@ weft_status build_discard(build *b, const char *folder, const char *ending) {
     return b->team->agree(st);
 }
 
+/* ---- documents ---- */
+void build_drop(int64_t *counters, int step, uint32_t domain, build_passage *p) {
+    int64_t *flow = count_flow(counters, step, domain);
+    flow[FLOW_DROPPED]++;
+    flow[FLOW_DROPPED_BYTES] += (int64_t)p->bytes;
+    *p = (build_passage){"", 0};
+}
+
+void build_change(int64_t *counters, int step, uint32_t domain, build_passage *p, const weft_text *to) {
+    int64_t *flow = count_flow(counters, step, domain);
+    if (p->bytes != to->bytes || memcmp(p->text, to->data, to->bytes) != 0) {
+        flow[FLOW_CHANGED]++;
+        flow[FLOW_GAINED_BYTES] += (int64_t)to->bytes - (int64_t)p->bytes;
+    }
+    *p = (build_passage){to->data, to->bytes};
+}
+
 /* ---- before ---- */
 static weft_status check_out(build *b) {
     struct stat info;

@@ -177,6 +177,15 @@ void build_pack_evidence(const build_evidence_row *r, unsigned char out[EVIDENCE
 void build_unpack_evidence(const unsigned char in[EVIDENCE_BYTES], build_evidence_row *r);
 weft_status build_note_evidence(weft_spill *s, int step, const weft_drop *d, const weft_docs_row *row);
 
+/* A document's text on its way through the steps. Both count in `counters`: the step takes the document out,
+ * and *p is empty; or `to` takes the text's place (counted as a change if it is another text). */
+typedef struct build_passage {
+    const char *text;
+    size_t bytes;
+} build_passage;
+void build_drop(int64_t *counters, int step, uint32_t domain, build_passage *p);
+void build_change(int64_t *counters, int step, uint32_t domain, build_passage *p, const weft_text *to);
+
 /* ---- the stages, in order ---- */
 weft_status
 build_find_files(build *b); /* before the work directory is opened: the list is part of its identity */

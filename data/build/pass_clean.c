@@ -51,43 +51,25 @@ static weft_status keep_example(cleaner *c, const weft_recipe_filter *f, int rul
 }
 
 /* ---- one document ---- */
-typedef struct passage {
-    const char *text;
-    size_t bytes;
-} passage;
-
-static void note_change(int64_t *flow, const passage *p, const char *text, size_t bytes) {
-    if (p->bytes == bytes && memcmp(p->text, text, bytes) == 0) return;
-    flow[FLOW_CHANGED]++;
-    flow[FLOW_GAINED_BYTES] += (int64_t)bytes - (int64_t)p->bytes;
-}
-
-static weft_status normalise(cleaner *c, uint32_t domain, passage *p) {
-    int64_t *flow = count_flow(c->counters, STEP_NORMALISE, domain);
+static weft_status normalise(cleaner *c, uint32_t domain, build_passage *p) {
     WEFT_TRY(weft_normalise(&c->b->r->normalise, p->text, p->bytes, &c->normal));
-    if (c->normal.bytes == 0) {
-        flow[FLOW_DROPPED]++;
-        flow[FLOW_DROPPED_BYTES] += (int64_t)p->bytes;
-        *p = (passage){"", 0};
-        return WEFT_OK;
-    }
-    note_change(flow, p, c->normal.data, c->normal.bytes);
-    *p = (passage){c->normal.data, c->normal.bytes};
+    if (c->normal.bytes == 0)
+        build_drop(c->counters, STEP_NORMALISE, domain, p);
+    else
+        build_change(c->counters, STEP_NORMALISE, domain, p, &c->normal);
     return WEFT_OK;
 }
 
-static void reject(cleaner *c, int filter, int rule, uint32_t domain, size_t bytes, bool tag) {
-    int64_t *counts = count_rule(c->counters, filter, rule),
-            *flow = count_flow(c->counters, STEP_FILTERS + filter, domain);
+static void reject(cleaner *c, int filter, int rule, const weft_docs_row *about, build_passage *p) {
+    int64_t *counts = count_rule(c->counters, filter, rule);
     counts[0]++;
-    counts[1] += (int64_t)bytes;
-    if (tag) return;
-    flow[FLOW_DROPPED]++;
-    flow[FLOW_DROPPED_BYTES] += (int64_t)bytes;
+    counts[1] += (int64_t)p->bytes;
+    if (!c->b->r->filters[filter].tag) build_drop(c->counters, STEP_FILTERS + filter, about->domain, p);
 }
 
-/* One filter; *stays false when it rejects. A filter that changes the text leaves it in `normal`. */
-static weft_status judge(cleaner *c, int filter, weft_docs_row *about, weft_filter_input *in, bool *stays) {
+/* One filter; *p is empty when the document goes. A filter that changes the text leaves it in `normal`. */
+static weft_status judge(cleaner *c, int filter, weft_docs_row *about, weft_filter_input *in,
+                         build_passage *p) {
     const weft_recipe_filter *f = &c->b->r->filters[filter];
     double values[WEFT_FILTER_MAX_RULES];
     bool changed = false;
@@ -96,55 +78,47 @@ static weft_status judge(cleaner *c, int filter, weft_docs_row *about, weft_filt
         count_signal(c->counters, filter, i)[bin_of(f->kind->rules[i].scale, values[i])]++;
     int rule = weft_filter_verdict(f->kind, f->bounds, values);
     if (rule >= 0) {
-        reject(c, filter, rule, about->domain, in->bytes, f->tag);
         WEFT_TRY(keep_example(c, f, rule, values[rule], about, in));
+        reject(c, filter, rule, about, p);
         if (f->tag) about->tags |= 1u << filter;
-        *stays = f->tag;
         return WEFT_OK;
     }
     if (!changed || f->tag) return WEFT_OK;
-    int64_t *flow = count_flow(c->counters, STEP_FILTERS + filter, about->domain);
     if (c->changed.bytes == 0) {
-        flow[FLOW_DROPPED]++;
-        flow[FLOW_DROPPED_BYTES] += (int64_t)in->bytes;
-        *stays = false;
+        build_drop(c->counters, STEP_FILTERS + filter, about->domain, p);
         return WEFT_OK;
     }
-    note_change(flow, &(passage){in->text, in->bytes}, c->changed.data, c->changed.bytes);
+    build_change(c->counters, STEP_FILTERS + filter, about->domain, p, &c->changed);
     weft_text t = c->normal;
     c->normal = c->changed;
     c->changed = t;
-    in->text = c->normal.data;
-    in->bytes = c->normal.bytes;
+    in->text = p->text;
+    in->bytes = p->bytes;
     return weft_words_split(c->words, in->text, in->bytes, &in->words, &in->word_count);
 }
 
-static weft_status filter(cleaner *c, weft_docs_row *about, const char *url, passage *p, bool *stays) {
+static weft_status filter(cleaner *c, weft_docs_row *about, const char *url, build_passage *p) {
     build *b = c->b;
     weft_filter_input in = {
         .text = p->text, .bytes = p->bytes, .url = url, .file = b->files[about->file].path};
     bool split = false;
-    *stays = true;
-    for (int i = 0; *stays && i < b->r->filter_count; i++) {
+    for (int i = 0; p->bytes > 0 && i < b->r->filter_count; i++) {
         if (!b->applies[i * WEFT_LOADER_MAX_DOMAINS + (int)about->domain]) continue;
         if (!split) WEFT_TRY(weft_words_split(c->words, in.text, in.bytes, &in.words, &in.word_count));
         split = true;
-        WEFT_TRY(judge(c, i, about, &in, stays));
+        WEFT_TRY(judge(c, i, about, &in, p));
     }
-    *p = (passage){in.text, in.bytes};
     return WEFT_OK;
 }
 
 static weft_status clean_document(cleaner *c, const weft_docs_row *row, const char *text, const char *url) {
     build *b = c->b;
     weft_docs_row about = *row;
-    passage p = {text, row->text_bytes};
-    bool stays = true;
+    build_passage p = {text, row->text_bytes};
     about.domain = b->files[row->file].domains[row->domain];
     if (b->r->has_normalise) WEFT_TRY(normalise(c, about.domain, &p));
+    WEFT_TRY(filter(c, &about, url, &p));
     if (p.bytes == 0) return WEFT_OK;
-    WEFT_TRY(filter(c, &about, url, &p, &stays));
-    if (!stays) return WEFT_OK;
     about.hash = weft_hash64(p.text, p.bytes, WEFT_SPLIT_SEED);
     about.text_bytes = (uint32_t)p.bytes;
     about.quality = -(float)__builtin_popcount(about.tags);

@@ -129,50 +129,40 @@ static weft_status sign_document(signer *s, const weft_docs_row *about, const ch
     return WEFT_OK;
 }
 
-/* The document without its repeated lines; *bytes 0 when none is left. */
-static weft_status cut_lines(signer *s, const weft_docs_row *row, const char **text, size_t *bytes) {
+/* The document without its repeated lines; empty when none is left. */
+static weft_status cut_lines(signer *s, const weft_docs_row *row, build_passage *p) {
     int64_t count, first = build_find_lines(&s->lines, weft_doc_id_of((uint64_t)s->unit, row->index), &count);
     const weft_lines_options o = lines_options(s->b);
-    int64_t *flow = count_flow(s->counters, STEP_LINES, row->domain);
     if (count == 0) return WEFT_OK;
     uint32_t *numbers = realloc(s->numbers, (size_t)count * sizeof *numbers);
     if (!numbers) WEFT_FAIL(WEFT_ENOMEM, "no memory for the lines of a document");
     s->numbers = numbers;
     for (int64_t i = 0; i < count; i++) numbers[i] = s->lines.lines[first + i].number;
-    WEFT_TRY(weft_lines_cut(&o, *text, *bytes, numbers, (size_t)count, &s->cut));
+    WEFT_TRY(weft_lines_cut(&o, p->text, p->bytes, numbers, (size_t)count, &s->cut));
     size_t left = 0; /* a text of white space is none */
     while (left < s->cut.bytes && strchr(" \t\r\n", s->cut.data[left])) left++;
-    if (left == s->cut.bytes) {
-        flow[FLOW_DROPPED]++;
-        flow[FLOW_DROPPED_BYTES] += (int64_t)*bytes;
-        *bytes = 0;
-        return WEFT_OK;
-    }
-    flow[FLOW_CHANGED]++;
-    flow[FLOW_GAINED_BYTES] += (int64_t)s->cut.bytes - (int64_t)*bytes;
-    *text = s->cut.data;
-    *bytes = s->cut.bytes;
+    if (left == s->cut.bytes)
+        build_drop(s->counters, STEP_LINES, row->domain, p);
+    else
+        build_change(s->counters, STEP_LINES, row->domain, p, &s->cut);
     return WEFT_OK;
 }
 
 static weft_status sign_row(signer *s, weft_docs *in, int64_t i) {
     const weft_docs_row *row = weft_docs_about(in, i);
-    size_t bytes = row->text_bytes;
-    const char *text;
+    build_passage p = {"", row->text_bytes};
     const void *extra;
     const weft_drop *d = build_find_drop(&s->exact, weft_doc_id_of((uint64_t)s->unit, row->index));
     if (d) WEFT_TRY(build_note_evidence(s->evidence, STEP_EXACT, d, row));
     if (d && d->kept != d->id) {
-        int64_t *flow = count_flow(s->counters, STEP_EXACT, row->domain);
-        flow[FLOW_DROPPED]++;
-        flow[FLOW_DROPPED_BYTES] += (int64_t)bytes;
+        build_drop(s->counters, STEP_EXACT, row->domain, &p);
         return WEFT_OK;
     }
-    WEFT_TRY(weft_docs_read(in, i, &text, &extra));
-    WEFT_TRY(cut_lines(s, row, &text, &bytes));
-    if (bytes == 0) return WEFT_OK;
-    if (s->bands) WEFT_TRY(sign_document(s, row, text, bytes));
-    return weft_docs_add(s->out, row, text, bytes, NULL, 0);
+    WEFT_TRY(weft_docs_read(in, i, &p.text, &extra));
+    WEFT_TRY(cut_lines(s, row, &p));
+    if (p.bytes == 0) return WEFT_OK;
+    if (s->bands) WEFT_TRY(sign_document(s, row, p.text, p.bytes));
+    return weft_docs_add(s->out, row, p.text, p.bytes, NULL, 0);
 }
 
 static weft_status sign_begin(signer *s) {

@@ -61,26 +61,8 @@ typedef struct finisher {
     json_t *contaminated, *tagged;
 } finisher;
 
-typedef struct passage {
-    const char *text;
-    size_t bytes;
-} passage;
-
-static void drop(finisher *f, int step, const weft_docs_row *row, size_t bytes) {
-    int64_t *flow = count_flow(f->counters, step, row->domain);
-    flow[FLOW_DROPPED]++;
-    flow[FLOW_DROPPED_BYTES] += (int64_t)bytes;
-}
-
-static void change(finisher *f, int step, const weft_docs_row *row, passage *p, const weft_text *to) {
-    int64_t *flow = count_flow(f->counters, step, row->domain);
-    flow[FLOW_CHANGED]++;
-    flow[FLOW_GAINED_BYTES] += (int64_t)to->bytes - (int64_t)p->bytes;
-    *p = (passage){to->data, to->bytes};
-}
-
 /* The document's repeated tokens as ranges of bytes. */
-static weft_status find_ranges(finisher *f, weft_doc_id id, const passage *p) {
+static weft_status find_ranges(finisher *f, weft_doc_id id, const build_passage *p) {
     int64_t count, first = build_find_repeats(&f->repeats, id, &count);
     f->range_count = 0;
     if (count == 0) return WEFT_OK;
@@ -107,12 +89,12 @@ static weft_status find_ranges(finisher *f, weft_doc_id id, const passage *p) {
     return WEFT_OK;
 }
 
-static bool inside_character(const passage *p, size_t at) {
+static bool inside_character(const build_passage *p, size_t at) {
     return at < p->bytes && ((unsigned char)p->text[at] & 0xc0) == 0x80;
 }
 
 /* Takes the ranges out; a character cut in two by byte tokens goes with the range. */
-static weft_status cut_ranges(finisher *f, const weft_docs_row *row, passage *p) {
+static weft_status cut_ranges(finisher *f, const weft_docs_row *row, build_passage *p) {
     size_t from = 0;
     if (f->range_count == 0) return WEFT_OK;
     f->cut.bytes = 0;
@@ -125,16 +107,14 @@ static weft_status cut_ranges(finisher *f, const weft_docs_row *row, passage *p)
     }
     WEFT_TRY(weft_text_append(&f->cut, p->text + from, p->bytes - from));
     f->range_count = 0;
-    if (f->cut.bytes == 0) {
-        drop(f, STEP_SUBSTRING, row, p->bytes);
-        p->bytes = 0;
-        return WEFT_OK;
-    }
-    change(f, STEP_SUBSTRING, row, p, &f->cut);
+    if (f->cut.bytes == 0)
+        build_drop(f->counters, STEP_SUBSTRING, row->domain, p);
+    else
+        build_change(f->counters, STEP_SUBSTRING, row->domain, p, &f->cut);
     return WEFT_OK;
 }
 
-static weft_status decontaminate(finisher *f, const weft_docs_row *row, passage *p) {
+static weft_status decontaminate(finisher *f, const weft_docs_row *row, build_passage *p) {
     weft_contamination found;
     WEFT_TRY(weft_contaminated(f->b->contaminants, f->words, p->text, p->bytes, &found));
     if (found.matches == 0) return WEFT_OK;
@@ -146,17 +126,15 @@ static weft_status decontaminate(finisher *f, const weft_docs_row *row, passage 
                             "evaluation_text", (json_int_t)found.text, "excerpt", found.excerpt);
     if (!hit || json_array_append_new(f->contaminated, hit) != 0)
         WEFT_FAIL(WEFT_ENOMEM, "no memory to note a contaminated document");
-    if (!goes) return WEFT_OK;
-    drop(f, STEP_DECONTAMINATE, row, p->bytes);
-    p->bytes = 0;
+    if (goes) build_drop(f->counters, STEP_DECONTAMINATE, row->domain, p);
     return WEFT_OK;
 }
 
-static weft_status scrub(finisher *f, const weft_docs_row *row, passage *p) {
+static weft_status scrub(finisher *f, const weft_docs_row *row, build_passage *p) {
     int64_t counts[3] = {0};
     WEFT_TRY(weft_scrub(f->b->scrubber, p->text, p->bytes, &f->scrubbed, counts, f->ranges, f->range_count));
     for (int i = 0; i < 3; i++) f->counters[COUNT_SCRUBBED + i] += counts[i];
-    if (counts[0] + counts[1] + counts[2] > 0) change(f, STEP_SCRUB, row, p, &f->scrubbed);
+    build_change(f->counters, STEP_SCRUB, row->domain, p, &f->scrubbed);
     return WEFT_OK;
 }
 
@@ -203,7 +181,7 @@ static int bucket_of(finisher *f, const weft_docs_row *row, int split, uint64_t 
     return first + (at < buckets ? at : buckets - 1);
 }
 
-static weft_status add_tokens(finisher *f, const weft_docs_row *row, const passage *p) {
+static weft_status add_tokens(finisher *f, const weft_docs_row *row, const build_passage *p) {
     build *b = f->b;
     uint64_t key;
     weft_doc_id id = weft_doc_id_of((uint64_t)f->unit, row->index);
@@ -253,10 +231,10 @@ static weft_status finish_document(finisher *f, const weft_docs_row *row, const 
     build *b = f->b;
     weft_doc_id id = weft_doc_id_of((uint64_t)f->unit, row->index);
     const weft_drop *d = build_find_drop(&f->near, id);
-    passage p = {text, row->text_bytes};
+    build_passage p = {text, row->text_bytes};
     if (d) WEFT_TRY(build_note_evidence(f->evidence, STEP_NEAR, d, row));
     if (d && d->kept != id) {
-        drop(f, STEP_NEAR, row, p.bytes);
+        build_drop(f->counters, STEP_NEAR, row->domain, &p);
         return WEFT_OK;
     }
     WEFT_TRY(find_ranges(f, id, &p));
