@@ -1,4 +1,4 @@
-/* data/work/store_*, stores: documents come back as they were put in, one or all; what is damaged is refused.
+/* data/work/docs_*: documents come back as they were put in, one or all; what is damaged is refused.
  */
 #include "data/work/docs.h"
 #include "data/work/docs_format.h"
@@ -473,7 +473,7 @@ START_TEST(ids_are_unit_and_index) {
 }
 END_TEST
 
-SUITE_MAIN("data/store", written_is_read, a_document_of_5_mb, text_is_packed, same_documents_same_bytes,
+SUITE_MAIN("data/docs", written_is_read, a_document_of_5_mb, text_is_packed, same_documents_same_bytes,
            appears_whole_or_not, every_flipped_bit_is_found, foreign_files_are_refused,
            a_document_reads_its_own_block_only, a_damaged_block_is_not_kept, misuse_is_refused,
            a_full_disk_is_said_once, stores_read_by_id, ids_are_unit_and_index)
