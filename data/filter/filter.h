@@ -74,8 +74,9 @@ int weft_filter_verdict(const weft_filter_kind *k, const double *bounds, const d
 /* ---- personal data ---- */
 typedef struct weft_scrubber weft_scrubber;
 /* e-mail addresses (those of example.com, .org and .net stay), public IPv4 addresses (private and reserved
- * ranges stay) and IPv6 ones, telephone numbers in international form (+...), as in datatrove's PIIFormatter
- * and, for the last, dolma. `kinds`: "email,ip,phone" or fewer. One may be used by many threads. */
+ * ranges stay) and IPv6 ones, telephone numbers in international form (+ and 8 to 15 digits, E.164); the
+ * first two as in datatrove's PIIFormatter. `kinds`: "email,ip,phone" or fewer. One may be used by many
+ * threads. */
 weft_status weft_scrubber_new(weft_scrubber **out, const char *kinds);
 void weft_scrubber_free(weft_scrubber *s);
 /* Replaces each by a fixed stand-in (email@example.com, 22.214.171.124, +1 555 0100). counts[3]: how many of

@@ -74,8 +74,6 @@ weft_status weft_shard_writer_open(weft_shard_writer **out, const char *path, co
 weft_status weft_shard_writer_add(weft_shard_writer *w, const int32_t *ids, size_t count, size_t text_bytes,
                                   const weft_shard_origin *origin, const weft_shard_range *masked,
                                   size_t masked_count);
-int64_t weft_shard_writer_tokens(const weft_shard_writer *w);
-int64_t weft_shard_writer_documents(const weft_shard_writer *w);
 /* Writes the rest, syncs, reads every chunk back and compares hashes. Frees the writer on success only; after
  * a failure of any of these, call weft_shard_writer_abandon. */
 weft_status weft_shard_writer_finish(weft_shard_writer *w, weft_shard_info *info);

@@ -188,13 +188,6 @@ weft_status weft_shard_writer_add(weft_shard_writer *w, const int32_t *ids, size
     return WEFT_OK;
 }
 
-int64_t weft_shard_writer_tokens(const weft_shard_writer *w) {
-    return w->info.tokens;
-}
-int64_t weft_shard_writer_documents(const weft_shard_writer *w) {
-    return w->info.documents;
-}
-
 static weft_status content_of(const weft_shard_writer *w, weft_hash128 *content) {
     size_t chunks = (size_t)w->info.chunks * 8, docs = (size_t)w->info.documents * 8;
     size_t masked = w->masked_count * sizeof *w->masked;

@@ -1,4 +1,5 @@
-/* What the readers of the formats share. Private to data/source. */
+/* What the readers of the formats share. Private to data/source, but for the evaluation texts of data/filter,
+ * which are packed as sources are. */
 #ifndef WEFT_SOURCE_PRIVATE_H
 #define WEFT_SOURCE_PRIVATE_H
 

@@ -1,22 +1,7 @@
 # weft data build RECIPE.yaml: what it makes of a corpus whose every defect is known, on any number of ranks and threads,
 # killed and begun again or not. Its faults: test_pipeline_faults.sh.
 source "$CLI_DIR/lib.sh"
-export PYTHONPATH=$CLI_DIR PYTHONDONTWRITEBYTECODE=1
-corpus() { python3 "$CLI_DIR/pipeline_corpus.py" "$@"; }
-
-# Every build runs in a folder of its own, beside the corpus: the same recipe, the same names, the same bytes.
-in_folder() { # FOLDER COMMAND...
-    local folder=$1
-    shift
-    mkdir -p "$folder"
-    (cd "$folder" && "$@")
-}
-ranks() { # RANKS COMMAND...
-    local n=$1
-    shift
-    if [ "$n" = 1 ]; then "$@"; else mpirun -n "$n" "$@"; fi
-}
-build() { ranks "$1" "$WEFT" data build "../$2.yaml" "${@:3}"; }
+source "$CLI_DIR/pipeline_lib.sh"
 # python ARGUMENTS <<'END': a check; what it asserts must hold
 python() { python3 - "$@"; }
 

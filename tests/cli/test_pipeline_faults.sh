@@ -1,22 +1,8 @@
 # weft data build RECIPE.yaml when something goes wrong: the disk, the files, the ranks, other jobs. What is made afterwards
 # by the same command is, byte for byte, what an undisturbed build makes; or there is an error, and no directory.
 source "$CLI_DIR/lib.sh"
-export PYTHONPATH=$CLI_DIR PYTHONDONTWRITEBYTECODE=1
-corpus() { python3 "$CLI_DIR/pipeline_corpus.py" "$@"; }
+source "$CLI_DIR/pipeline_lib.sh"
 sanitized() { ldd "$WEFT" | grep -q 'lib[at]san'; }
-
-in_folder() { # FOLDER COMMAND...
-    local folder=$1
-    shift
-    mkdir -p "$folder"
-    (cd "$folder" && "$@")
-}
-ranks() { # RANKS COMMAND...
-    local n=$1
-    shift
-    if [ "$n" = 1 ]; then "$@"; else mpirun -n "$n" "$@"; fi
-}
-build() { ranks "$1" "$WEFT" data build "../$2.yaml" "${@:3}"; }
 same() { diff -r --exclude=report.html --exclude=recipe.yaml good/out "$1/out"; }
 absent() { check "$1: no directory appears" test ! -e "$1/out"; }
 json() { python3 -c 'import json, sys; v = json.load(open(sys.argv[1])); print(eval(sys.argv[2]))' "$@"; }

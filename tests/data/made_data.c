@@ -4,8 +4,10 @@
 #include "support/suite.h"
 
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -205,4 +207,12 @@ const char *made_errors(void (*f)(void *), void *arg) {
     text[fread(text, 1, sizeof text - 1, log)] = 0;
     fclose(log);
     return text;
+}
+
+void made_limit_files(unsigned long long bytes) {
+    struct rlimit limit;
+    signal(SIGXFSZ, SIG_IGN);
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
+    limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
 }

@@ -41,6 +41,9 @@ void made_manifest_again(const char *dir, int sources);
 void made_flip(const char *path, long at);
 void made_cut(const char *path, long size);
 long made_size(const char *path);
+/* The largest that a file of this process may become, as on a full disk; to write more is an error, not a
+ * signal. */
+void made_limit_files(unsigned long long bytes);
 /* Runs `f` with stderr caught; the text is valid until the next call. */
 const char *made_errors(void (*f)(void *), void *arg);
 

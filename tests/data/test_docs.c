@@ -8,7 +8,6 @@
 #include "support/suite.h"
 
 #include <dirent.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -344,14 +343,6 @@ START_TEST(misuse_is_refused) {
 }
 END_TEST
 
-static void limit_files(rlim_t bytes) {
-    struct rlimit limit;
-    signal(SIGXFSZ, SIG_IGN);
-    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
-    limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
-    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
-}
-
 static void write_on(void *arg) {
     attempt *a = arg;
     weft_docs_writer *w;
@@ -371,9 +362,9 @@ START_TEST(a_full_disk_is_said_once) {
     for (uint32_t count = 100; count <= 20000; count *= 20) { /* fails at the end; while adding */
         char text[4096];
         attempt a = {.path = path, .count = count, .longest = 50000};
-        limit_files(10000);
+        made_limit_files(10000);
         snprintf(text, sizeof text, "%s", made_errors(write_on, &a));
-        limit_files(RLIM_INFINITY);
+        made_limit_files(RLIM_INFINITY);
         ck_assert_int_eq(a.status, WEFT_EIO);
         ck_assert_msg(line_count(text) == 1 && strstr(text, path), "%s", text);
         ck_assert_int_eq(rmdir(dir), 0); /* nothing is left in it */

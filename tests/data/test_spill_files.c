@@ -6,7 +6,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -217,14 +216,6 @@ END_TEST
 
 /* ---- a full disk ---- */
 
-static void limit_files(rlim_t bytes) {
-    struct rlimit limit;
-    signal(SIGXFSZ, SIG_IGN);
-    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &limit), 0);
-    limit.rlim_cur = bytes < limit.rlim_max ? bytes : limit.rlim_max;
-    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &limit), 0);
-}
-
 static void write_on(void *arg) {
     attempt *a = arg;
     weft_spill *s;
@@ -243,9 +234,9 @@ START_TEST(a_full_disk_is_said_once) {
     char text[4096];
     for (size_t count = 8000; count <= 60000; count += 52000) { /* fails at the end; while adding */
         attempt a = {.m = &m, .memory = count};
-        limit_files(100000);
+        made_limit_files(100000);
         snprintf(text, sizeof text, "%s", made_errors(write_on, &a));
-        limit_files(RLIM_INFINITY);
+        made_limit_files(RLIM_INFINITY);
         ck_assert_int_eq(a.status, WEFT_EIO);
         ck_assert_int_eq(a.partition, count == 8000);
         ck_assert_msg(line_count(text) == 1 && strstr(text, m.paths[0]), "%s", text);
@@ -253,9 +244,9 @@ START_TEST(a_full_disk_is_said_once) {
         ck_assert(made_records_alone(&m));
     }
     attempt a = {.m = &m, .partition = 0};
-    limit_files(100000);
+    made_limit_files(100000);
     snprintf(text, sizeof text, "%s", made_errors(try_read, &a));
-    limit_files(RLIM_INFINITY);
+    made_limit_files(RLIM_INFINITY);
     ck_assert_int_eq(a.status, WEFT_EIO);
     ck_assert_msg(line_count(text) == 1 && strstr(text, "/temp.0"), "%s", text);
     made_records_free(&m);

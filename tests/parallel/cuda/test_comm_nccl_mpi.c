@@ -605,18 +605,33 @@ static weft_ledger_rank rank_of(const char *dir) {
     return r;
 }
 
+/* A flat communicator whose collectives are recorded in a directory of their own, and the end of its ledger.
+ */
+static weft_ledger *open_recorded(weft_comm *c, char dir[]) {
+    weft_ledger *ledger = NULL;
+    ck_assert(g_w.rank != 0 || mkdtemp(dir));
+    weft_world_bcast(dir, strlen(dir) + 1, 0);
+    open_flat(c);
+    ck_assert_int_eq(weft_ledger_open(&ledger, dir, &c->mesh, 1), WEFT_OK);
+    weft_world_barrier();
+    c->ledger = ledger;
+    return ledger;
+}
+
+static void remove_records(weft_ledger *ledger, const char *dir) {
+    char command[64];
+    weft_ledger_close(ledger);
+    snprintf(command, sizeof command, "rm -r %s", dir);
+    weft_world_barrier();
+    if (g_w.rank == 0) ck_assert_int_eq(system(command), 0);
+}
+
 START_TEST(a_record_is_open_until_the_gpu_is_done) {
     enum { N = 64 };
-    char dir[] = "/tmp/weft_nccl_XXXXXX", command[64];
+    char dir[] = "/tmp/weft_nccl_XXXXXX";
     weft_comm c;
     if (g_w.size == 1 || getenv("WEFT_EMULATED_STREAMS")) return;
-    ck_assert(g_w.rank != 0 || mkdtemp(dir));
-    weft_world_bcast(dir, sizeof dir, 0);
-    open_flat(&c);
-    weft_ledger *ledger = NULL;
-    ck_assert_int_eq(weft_ledger_open(&ledger, dir, &c.mesh, 1), WEFT_OK);
-    weft_world_barrier();
-    c.ledger = ledger;
+    weft_ledger *ledger = open_recorded(&c, dir);
     float *x = on_device(WEFT_F32, ones(N, 1), N);
     weft_mark end;
     ck_assert_int_eq(weft_mark_make(&g_gpu, &end), WEFT_OK);
@@ -637,31 +652,23 @@ START_TEST(a_record_is_open_until_the_gpu_is_done) {
            (unsigned long long)now.complete, (unsigned long long)now.waits_in);
     weft_world_barrier();
     c.ledger = NULL;
-    weft_ledger_close(ledger);
     weft_mark_free(&g_gpu, &end);
-    snprintf(command, sizeof command, "rm -r %s", dir);
-    weft_world_barrier();
-    if (g_w.rank == 0) ck_assert_int_eq(system(command), 0);
+    remove_records(ledger, dir);
     weft_comm_close(&c);
     none_is_wrong();
 }
 END_TEST
 
-/* More collectives than the communicator can follow: the host waits for the oldest before its record is closed; and
- * closing the communicator closes them all. What was done shows in numbers that are copied out behind each. */
+/* More collectives than the communicator can follow: the host waits for the oldest before its record is
+ * closed; and closing the communicator closes them all. What was done shows in numbers that are copied out
+ * behind each. */
 START_TEST(records_close_when_the_gpu_is_done) {
     enum { N = 8, MANY = 300 };
-    char dir[] = "/tmp/weft_nccl_XXXXXX", command[64];
+    char dir[] = "/tmp/weft_nccl_XXXXXX";
     weft_comm c;
     void *pinned;
     if (g_w.size == 1 || getenv("WEFT_EMULATED_STREAMS")) return;
-    ck_assert(g_w.rank != 0 || mkdtemp(dir));
-    weft_world_bcast(dir, sizeof dir, 0);
-    open_flat(&c);
-    weft_ledger *ledger = NULL;
-    ck_assert_int_eq(weft_ledger_open(&ledger, dir, &c.mesh, 1), WEFT_OK);
-    weft_world_barrier();
-    c.ledger = ledger;
+    weft_ledger *ledger = open_recorded(&c, dir);
     float *x = on_device(WEFT_F32, ones(N, 0), N);
     ck_assert_int_eq(weft_host_memory(&g_gpu, MANY * sizeof(float), &pinned), WEFT_OK);
     volatile float *seen = pinned;
@@ -680,11 +687,8 @@ START_TEST(records_close_when_the_gpu_is_done) {
     expect(now.complete == MANY, "closed: record %llu of %llu complete", (unsigned long long)now.complete,
            (unsigned long long)now.last);
     weft_world_barrier();
-    weft_ledger_close(ledger);
     weft_host_memory_free(&g_gpu, pinned);
-    snprintf(command, sizeof command, "rm -r %s", dir);
-    weft_world_barrier();
-    if (g_w.rank == 0) ck_assert_int_eq(system(command), 0);
+    remove_records(ledger, dir);
     none_is_wrong();
 }
 END_TEST
@@ -741,7 +745,8 @@ int main(int argc, char **argv) {
                                   a_started_gather_runs_beside_the_computing,
                                   hosts_run_far_ahead,
                                   overlapping_reductions_change_nothing,
-                                  a_record_is_open_until_the_gpu_is_done, records_close_when_the_gpu_is_done,
+                                  a_record_is_open_until_the_gpu_is_done,
+                                  records_close_when_the_gpu_is_done,
                                   a_failed_communicator_ends_the_process};
     if (weft_cuda_devices() == 0) {
         puts("skipped: no CUDA device");
