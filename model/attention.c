@@ -274,6 +274,7 @@ static void forward(weft_block *b, weft_pass *s, weft_act *out, const weft_act *
     b->saved[SAVED_LSE] = weft_push_real(s, s->M * n.H);
     project_qkv(b, s, x);
     rope(b, s, qkv, false);
+    weft_watch_inside(b, s, "qkv", qkv, n.W, s->M, n.W);
     if (s->C == 1)
         attend(b, s);
     else

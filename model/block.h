@@ -51,6 +51,23 @@ typedef struct weft_block_kind {
 
 extern const weft_block_kind weft_block_attention, weft_block_mamba, weft_block_mlp, weft_block_moe;
 
+/* Sees the tensors of a pass as they come, in the device's memory; each function or NULL. */
+typedef struct weft_watch {
+    /* The residual stream's branches and their gradients: this rank's rows [rows, width] of `name`. For `weft
+     * parity`. */
+    void (*see)(void *of, const char *name, const weft_act *x, int64_t rows, int64_t width);
+    /* What a forward pass computes on the way, [rows, width] with row stride ld; for evaluation on one rank.
+     * Of a block: "qkv" (attention: q|k|v behind RoPE), "u" (Mamba: behind the convolution), "x_proj" (dt|B|C
+     * as they come out of the product), "dbc" (as the scan reads them), "gated" (out of the scan), "out"
+     * (what is added to the residual stream), "residual" (the stream before the block). b NULL: "logits" of
+     * the rows [first, first + rows) of the microbatch, before any of them is changed. */
+    void (*inside)(void *of, const weft_block *b, const char *name, const weft_act *x, int64_t ld,
+                   int64_t first, int64_t rows, int64_t width);
+    /* The experts of a router's rows, ids [rows, k]. */
+    void (*routed)(void *of, const weft_block *b, const int32_t *ids, int64_t rows, int64_t k);
+    void *of;
+} weft_watch;
+
 /* What a pass over a microbatch needs. */
 struct weft_pass {
     weft_device *dev;
@@ -68,6 +85,7 @@ struct weft_pass {
     bool training;
     bool recomputing;         /* the forward pass of a block is run again: statistics are not */
     weft_block_cache *caches; /* one a block, or NULL */
+    const weft_watch *watch;  /* never NULL */
     /* Router statistics of the MoE blocks, in order: counts [L,k,X], prob_sum [L,X], lse2 [L]; of this rank's
      * rows until the model sums them over cp x tp. */
     int64_t *moe_counts;
@@ -129,6 +147,12 @@ static inline weft_name weft_label(const weft_block *b, const char *suffix) {
 /* Position in its sequence of the first token of chunk slot c. */
 static inline int64_t weft_chunk_start(const weft_pass *s, int64_t c) {
     return weft_chunk_of(weft_axis_size(s, WEFT_AXIS_CP), weft_axis_index(s, WEFT_AXIS_CP), (int)c) * s->L;
+}
+
+static inline void weft_watch_inside(const weft_block *b, const weft_pass *s, const char *name,
+                                     const weft_act *x, int64_t ld, int64_t rows, int64_t width) {
+    if (s->watch->inside && !s->dev->dry && !s->recomputing)
+        s->watch->inside(s->watch->of, b, name, x, ld, 0, rows, width);
 }
 
 static inline weft_act *weft_push_act(const weft_pass *s, int64_t n) {

@@ -366,6 +366,14 @@ static void project_out(weft_block *b, weft_pass *s, weft_act *out) {
     weft_arena_release(&s->dev->act, mark);
 }
 
+static void watch_inside(const weft_block *b, const weft_pass *s) {
+    dims n = dims_of(b);
+    weft_watch_inside(b, s, "u", b->saved[SAVED_U], n.E, s->M, n.E);
+    weft_watch_inside(b, s, "x_proj", b->saved[SAVED_XDBC], n.W, s->M, n.W);
+    weft_watch_inside(b, s, "dbc", dbc_of(b), n.W, s->M, n.W);
+    weft_watch_inside(b, s, "gated", b->saved[SAVED_GATED], n.E, s->M, n.E);
+}
+
 static void forward(weft_block *b, weft_pass *s, weft_act *out, const weft_act *x) {
     const weft_block_cache *cache = s->caches ? &s->caches[b->index] : NULL;
     size_t mark = weft_arena_mark(&s->dev->act);
@@ -374,6 +382,7 @@ static void forward(weft_block *b, weft_pass *s, weft_act *out, const weft_act *
     convolve(b, s, cache);
     project_dbc(b, s);
     scan_forward(b, s, cache);
+    watch_inside(b, s);
     if (out) project_out(b, s, out);
     if (!s->training) weft_arena_release(&s->dev->act, mark);
 }

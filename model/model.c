@@ -213,6 +213,8 @@ static trunk run_blocks(weft_model *m, weft_pass *s, const int32_t *ids) {
         norm_block(m, s, b, x, delta);
         b->kind->forward(b, s, t.delta, b->y);
         watch(m, s, b->name, t.delta);
+        weft_watch_inside(b, s, "residual", b->h, D, s->rows, D);
+        weft_watch_inside(b, s, "out", t.delta, D, s->rows, D);
         if (b->recompute && s->training) weft_arena_release(arena, kept);
         x = b->h;
         delta = t.delta;
@@ -279,6 +281,8 @@ static void run_head(weft_model *m, weft_pass *s, const trunk *t, const int32_t 
         const weft_act *y =
             weft_gather_tokens(s->comm, s->dev, "lm_head", weft_cat(s, t->y, at * D), h.rows, D);
         ops->linear_fwd(s->dev, logits, V, y, D, w, NULL, h.all, V, D, false);
+        if (m->watch.inside && !s->dev->dry)
+            m->watch.inside(m->watch.of, NULL, "logits", logits, V, at, h.rows, V);
         /* A measuring pass has no targets and needs no losses. */
         const int32_t *target_rows = chunk_targets(s, &h, targets);
         chunk_loss(m, s, &h, logits, target_rows, loss ? loss + at * tp : NULL, scale, dy != NULL);
@@ -371,6 +375,7 @@ static weft_pass pass_of(weft_model *m, weft_device *d, weft_store *store, const
                    .ep_passes = m->ep_passes,
                    .host_counts = m->host_counts,
                    .host_mark = &m->host_mark,
+                   .watch = &m->watch,
                    .doc_start = mb->doc_start,
                    .doc_local = mesh->size[WEFT_AXIS_CP] > 1 ? mb->doc_local : mb->doc_start};
     s.L = s.T / s.C;

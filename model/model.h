@@ -6,13 +6,6 @@
 
 #include "model/block.h"
 
-/* Sees the tensors of a pass as they come: this rank's rows [rows, width] of the tensor `name`. For `weft
- * parity`. */
-typedef struct weft_watch {
-    void (*see)(void *of, const char *name, const weft_act *x, int64_t rows, int64_t width);
-    void *of;
-} weft_watch;
-
 typedef struct weft_model {
     weft_model_config config;
     weft_params table;
@@ -26,7 +19,7 @@ typedef struct weft_model {
     int64_t *host_counts;            /* of block.h's pass: see weft_model_counts */
     weft_mark host_mark;
     size_t kept_bytes; /* of the last pass: what forward kept for backward */
-    weft_watch watch;  /* of a pass with gradients */
+    weft_watch watch;  /* of every pass */
 } weft_model;
 
 /* Blocks and parameter table of a configuration, this rank's slices on `comm`'s mesh (NULL: one rank).

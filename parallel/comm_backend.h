@@ -38,6 +38,7 @@ const char *weft_mpi_library(void);
 
 /* Collective on the job. A group of the ranks that pass the same color (>= 0), ordered by key. */
 int weft_mpi_split(int color, int key);
+void weft_mpi_use(int handle); /* from now on the world that weft_mpi_split cuts */
 void weft_mpi_release(int handle);
 
 void *weft_mpi_gather_start(int handle, void *all, int64_t each, int64_t total); /* never NULL */

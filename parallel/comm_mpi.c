@@ -99,6 +99,10 @@ int weft_mpi_split(int color, int key) {
     return MPI_Comm_c2f(group);
 }
 
+void weft_mpi_use(int handle) {
+    g_mpi.world = MPI_Comm_f2c(handle);
+}
+
 void weft_mpi_release(int handle) {
     MPI_Comm group = MPI_Comm_f2c(handle);
     if (g_mpi.running) MPI_Comm_free(&group);

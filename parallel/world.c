@@ -10,6 +10,7 @@ static const weft_comm_backend *const g_backend = &weft_backend_mpi;
 
 static struct {
     int rank, size, handle;
+    int whole; /* handle of the world that is split */
     weft_comm *attached;
 } g_world = {.size = 1};
 
@@ -37,6 +38,39 @@ weft_status weft_world_init(int *argc, char ***argv, weft_world *w) {
     g_world.size = w->size;
     weft_log_set_rank(w->rank, w->size);
     return WEFT_OK;
+}
+
+static void use(int rank, int size, int handle) {
+    g_world.rank = rank;
+    g_world.size = size;
+    g_world.handle = handle;
+    weft_log_set_rank(rank, size);
+}
+
+void weft_world_split(const weft_world *w, int parts, weft_world *sub, int *part) {
+    int mine = (int)((int64_t)w->rank * parts / w->size), size = 0, rank = 0;
+    WEFT_CHECK(parts >= 1 && parts <= w->size && !g_world.attached, "a world of %d cannot be cut into %d",
+               w->size, parts);
+    for (int r = 0; r < w->size; r++) {
+        if ((int)((int64_t)r * parts / w->size) != mine) continue;
+        rank += r < w->rank;
+        size++;
+    }
+    *part = mine;
+    *sub = (weft_world){.rank = rank, .size = size, .local_rank = w->local_rank, .local_size = w->local_size};
+    if (w->size == 1) return;
+    g_world.whole = g_world.handle;
+    use(rank, size, weft_mpi_split(mine, w->rank));
+    weft_mpi_use(g_world.handle);
+}
+
+void weft_world_join(const weft_world *w) {
+    if (w->size == 1) return;
+    int part = g_world.handle;
+    use(w->rank, w->size, g_world.whole);
+    weft_mpi_use(g_world.whole);
+    weft_mpi_release(part);
+    weft_world_barrier();
 }
 
 const char *weft_world_library(void) {

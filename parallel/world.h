@@ -26,6 +26,12 @@ weft_status weft_world_init(int *argc, char ***argv, weft_world *w); /* collecti
  * each of one or two ranks to a single core unless told otherwise: without a binding policy of the user's,
  * this first gives the rank the cores that mpirun itself may use. Call before the first parallel region. */
 int weft_world_threads(const weft_world *w);
+/* Collective. From here on to weft_world_join this rank's world is one of `parts` (at most w->size): the ranks
+ * are cut into runs of neighbours, as even as can be. *part is which; *sub replaces *w. Everything that says
+ * "all ranks" then means those of the part, and parts know nothing of each other. Not while a communicator is
+ * open or attached; parts are not split again. Host threads are still shared by all ranks of the machine. */
+void weft_world_split(const weft_world *w, int parts, weft_world *sub, int *part);
+void weft_world_join(const weft_world *w); /* collective on all ranks of *w, which is whole again */
 const char *weft_world_library(void); /* name and version of the MPI library */
 void weft_world_finalize(void);       /* collective */
 

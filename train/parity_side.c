@@ -120,7 +120,7 @@ static weft_status take_batch(const weft_trainer *t, weft_loader **loader, weft_
 static weft_status step(weft_parity_side *s, const weft_batch *batch) {
     weft_trainer *t = &s->trainer;
     size_t bytes = (size_t)t->model.table.shards * sizeof *s->grads;
-    t->model.watch = (weft_watch){see, &s->record};
+    t->model.watch = (weft_watch){.see = see, .of = &s->record};
     const weft_real *grads = weft_trainer_gradients(t, batch);
     t->model.watch = (weft_watch){0};
     WEFT_TRY(weft_device_read(&t->device, s->grads, grads, bytes));
