@@ -67,6 +67,33 @@ START_TEST(ranks_are_numbered_by_machine) {
 }
 END_TEST
 
+/* Each part is a world of its own: other numbers, other sums; then the whole is back. */
+START_TEST(a_world_comes_apart_and_together) {
+    for (int parts = 1; parts <= g_w.size; parts++) {
+        weft_world sub;
+        int part = -1, of[64], ranks[64];
+        weft_world_split(&g_w, parts, &sub, &part);
+        ck_assert(part >= 0 && part < parts);
+        ck_assert_int_ge(sub.size, g_w.size / parts);
+        ck_assert_int_le(sub.size, (g_w.size + parts - 1) / parts);
+        ck_assert_int_eq(weft_world_sum_i64(1), sub.size);
+        ck_assert_int_eq(weft_world_sum_i64(part), part * sub.size);
+        weft_world_allgather(&sub.rank, ranks, sizeof sub.rank);
+        for (int r = 0; r < sub.size; r++) ck_assert_int_eq(ranks[r], r);
+        /* One part's failure is not another's. */
+        ck_assert_int_eq(weft_world_agree(part == 0 ? WEFT_EIO : WEFT_OK), part == 0 ? WEFT_EIO : WEFT_OK);
+        weft_world_join(&g_w);
+        weft_world_allgather(&part, of, sizeof part);
+        for (int r = 0; r < g_w.size; r++) {
+            ck_assert_int_ge(of[r], r ? of[r - 1] : 0); /* neighbours */
+            ck_assert_int_le(of[r], r ? of[r - 1] + 1 : 0);
+        }
+        ck_assert_int_eq(of[g_w.size - 1], parts - 1);
+        ck_assert_int_eq(weft_world_sum_i64(1), g_w.size);
+    }
+}
+END_TEST
+
 /* Counted and recorded once a communicator with a ledger is attached, and not before or after. */
 START_TEST(an_attached_ledger_sees_them) {
     weft_mesh_sizes want = {.size = {g_w.size, 1, 1, 1, 1}};
@@ -101,8 +128,11 @@ START_TEST(an_attached_ledger_sees_them) {
 END_TEST
 
 int main(int argc, char **argv) {
-    const TTest *const tests[] = {status_is_agreed, bytes_are_gathered_in_rank_order,
-                                  numbers_reach_every_rank, ranks_are_numbered_by_machine,
+    const TTest *const tests[] = {status_is_agreed,
+                                  bytes_are_gathered_in_rank_order,
+                                  numbers_reach_every_rank,
+                                  ranks_are_numbered_by_machine,
+                                  a_world_comes_apart_and_together,
                                   an_attached_ledger_sees_them};
     if (weft_world_init(&argc, &argv, &g_w) != WEFT_OK) return 1;
     int code = weft_world_exit_code(suite_run("world", tests, (int)(sizeof tests / sizeof *tests)));

@@ -1,0 +1,18 @@
+/* Paired differences with confidence intervals. */
+#ifndef WEFT_PAIRED_H
+#define WEFT_PAIRED_H
+
+#include <stdint.h>
+
+typedef struct weft_interval {
+    double mean, low, high; /* low and high NaN for fewer than two pairs */
+    int64_t pairs;
+} weft_interval;
+
+/* Of x[i] - y[i], Student's t, two-sided, at `level` (0.95). NaN throughout without pairs. */
+weft_interval weft_paired_difference(const double *x, const double *y, int64_t n, double level);
+/* Quantile of Student's t with df degrees of freedom, 0 < p < 1. */
+double weft_student_quantile(double p, double df);
+double weft_median(double *x, int64_t n); /* reorders x; NaN when n is 0 */
+
+#endif

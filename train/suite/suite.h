@@ -1,0 +1,98 @@
+/* The evaluation suite: what a model can do, as one JSON object. Tasks are named, each has a few settings in
+ * one table (suite_fields.c) that parses, checks and documents them, as the configuration does.
+ *
+ * Every task is deterministic: its result depends on the model and the settings, not on ranks or threads,
+ * except for what `context` measures. Documents are dealt to the ranks in turn, and sums are taken in the
+ * order of documents.
+ *
+ * Answers are scored with the text as it is (teacher forcing): one forward pass gives the probability of
+ * every token of every answer. An answer is right when each of its tokens is the likeliest: what greedy
+ * decoding would have written. `nll` is the mean over answers of -log p(answer), natural. */
+#ifndef WEFT_SUITE_H
+#define WEFT_SUITE_H
+
+#include "parallel/world.h"
+#include "train/modelfile.h"
+
+#include <jansson.h>
+
+#define WEFT_SUITE_MAX 16 /* numbers in a list */
+
+typedef struct weft_suite_list {
+    int64_t of[WEFT_SUITE_MAX];
+    int count;
+} weft_suite_list;
+
+/* Settings "task.key"; lists are "4, 8, 16". What is run is in `tasks`. */
+typedef struct weft_suite {
+    char tasks[256]; /* "bits, recall, ..." or "all": every task that needs no file of the user's */
+    int64_t seed;    /* of synthetic documents */
+    int64_t batch;   /* sequences at a time */
+    struct {
+        char data[1024]; /* directory of shards; "": the run's data.path */
+        char split[16];
+        int64_t seq_len, max_sequences; /* 0: the run's; 0: all. Of each domain */
+    } bits;
+    struct {
+        weft_suite_list pairs;
+        int64_t documents;
+    } recall;
+    struct {
+        weft_suite_list words;
+        int64_t documents;
+    } copy;
+    struct {
+        weft_suite_list examples;
+        int64_t classes, documents;
+    } labels;
+    struct {
+        weft_suite_list lengths;            /* tokens of the document, at most */
+        int64_t depths, documents, needles; /* depths: evenly from 0 to 1; documents of each cell */
+    } needle;
+    struct {
+        int64_t tokens, documents; /* of random ids, then the same again */
+    } induction;
+    struct {
+        char file[1024]; /* jsonl */
+    } choices;
+    struct {
+        int64_t sequences; /* of bits.data, of bits.seq_len */
+    } activations;
+    struct {
+        weft_suite_list lengths;
+        int64_t decode; /* tokens decoded behind each */
+    } context;
+} weft_suite;
+
+void weft_suite_defaults(weft_suite *s);
+/* One "key=value"; `where` names the source in errors. */
+weft_status weft_suite_set(weft_suite *s, const char *assignment, const char *where);
+/* Checks what joins several keys, and the names of the tasks. */
+weft_status weft_suite_finish(weft_suite *s);
+void weft_suite_print_doc(FILE *out);
+/* Every key as "key=value" lines: for the record, and to see whether two suites are the same. malloc'ed. */
+char *weft_suite_text(const weft_suite *s);
+
+/* Collective. Runs the tasks on an open model whose device's arena may be resized. *out: on rank 0 the
+ * result, NULL on the others. Refuses, before anything is run, a task that this model or its data cannot do
+ * (no tokenizer, no data, induction without an attention layer is only skipped and says so in the result).
+ *
+ * { "model": PATH, "step": n, "suite": {"recall.pairs": "4, 8", ...},
+ *   "bits": { "split", "seq_len",
+ *             "domains": {NAME: {"loss", "perplexity", "tokens", "bytes", "bits_per_byte"}}, "all": {...},
+ *             "sequences": {NAME: [[nats, targets], ...]} },       in the order of the data, for paired
+ * differences "recall": [ {"pairs": n, "answers": n, "accuracy": x, "nll": x}, ... ], "copy":   [ {"words":
+ * n, "answers", "accuracy", "nll"}, ... ], "labels": { "random": [ {"examples": n, "answers", "accuracy",
+ * likeliest of the labels shown is right "format",     the likeliest token of all begins one of the labels
+ * shown "exact", "nll"}, ... ], "named": [...] }, only the last answer of a document counts "needle": {
+ * "lengths": [...], "depths": [0, .25, ...], "accuracy": [[x of each depth], of each length], "nll": [[...]],
+ * "documents": n, "tokens": [mean length in tokens] }, "induction": { "tokens": n, "chance": x, "heads": [
+ * {"layer", "head", "score"} ] },   all attention heads "choices": { "file", "documents", "accuracy",
+ * "accuracy_per_byte", "accuracy_per_token" }, "activations": { "layers": [ {"layer", "name": "mamba.dbc",
+ * "max", "rms"} ] }, "experts": [ {"layer", "share": [of each expert's token slots]} ],           with
+ * activations "context": [ {"tokens", "prefill_tokens_per_second", "decode_tokens_per_second", "cache_bytes",
+ *                 "activation_bytes"} ] }
+ * Tasks that were not asked for are absent. */
+weft_status weft_suite_run(const weft_suite *s, weft_modelfile *f, const weft_world *w, json_t **out);
+
+#endif
