@@ -16,10 +16,10 @@ typedef enum weft_field_type {
     WEFT_FIELD_WEIGHTS, /* weft_domain_weight[WEFT_MAX_DOMAINS] and its count: a mapping name -> number */
 } weft_field_type;
 
-typedef struct weft_range {
+typedef struct weft_field_range {
     double low, high;         /* -INFINITY, INFINITY: no bound */
     bool low_open, high_open; /* the bound itself is outside */
-} weft_range;
+} weft_field_range;
 
 typedef struct weft_field {
     const char *key; /* dotted; "section.name" or a top-level name */
@@ -27,7 +27,7 @@ typedef struct weft_field {
     size_t offset;              /* in weft_config */
     size_t size;                /* TEXT: bytes of the array */
     const char *preset;         /* the default, as text */
-    weft_range range;           /* INT, REAL, and each weight */
+    weft_field_range range;     /* INT, REAL, and each weight */
     const char *const *choices; /* CHOICE: by enum value, NULL at the end */
     bool has_auto;              /* INT: the word auto stands for 0 */
     const char *unit;           /* NULL: none */

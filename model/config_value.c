@@ -108,7 +108,7 @@ const char *weft_field_type_name(const weft_field *f) {
 }
 
 void weft_field_range_text(const weft_field *f, char *buffer, size_t bytes) {
-    const weft_range *r = &f->range;
+    const weft_field_range *r = &f->range;
     char low[32], high[32];
     size_t n = 0;
     buffer[0] = '\0';
@@ -131,7 +131,7 @@ void weft_field_range_text(const weft_field *f, char *buffer, size_t bytes) {
 }
 
 static bool in_range(const weft_field *f, double x) {
-    const weft_range *r = &f->range;
+    const weft_field_range *r = &f->range;
     return (r->low_open ? x > r->low : x >= r->low) && (r->high_open ? x < r->high : x <= r->high);
 }
 

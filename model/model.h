@@ -94,5 +94,8 @@ int64_t weft_model_kv_bytes(const weft_model *m, int64_t T,
                             int64_t bits); /* keys and values of one sequence */
 int64_t weft_model_state_bytes(const weft_model *m,
                                int64_t conv_bits); /* Mamba: fp32 state and conv taps of one sequence */
+/* What `tokens` of a prompt that go through weft_model_decode at once take besides weights and caches:
+ * activations and workspace of `dry`, a dry device of the activations' type. */
+weft_status weft_model_prompt_bytes(weft_model *m, weft_device *dry, int64_t tokens, size_t *bytes);
 
 #endif

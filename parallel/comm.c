@@ -16,11 +16,17 @@ static int64_t size_of(weft_dtype type) {
 
 /* ---- begin and end ---- */
 
+/* In the place of a dry communicator's collective. */
+static void pretend(weft_comm *c, weft_group_kind g, weft_collective op, int64_t bytes) {
+    weft_comm_count(c, g, bytes);
+    if (c->see) c->see(c->see_of, &c->group[g], op, bytes);
+}
+
 /* For groups of more than one member. False: nothing is to be moved. */
 static bool enter(weft_comm *c, weft_group_kind g, weft_collective op, const char *tensor, int64_t bytes,
                   uint64_t *record) {
     if (c->dry) {
-        weft_comm_count(c, g, bytes);
+        pretend(c, g, op, bytes);
         return false;
     }
     if (!c->order) return weft_comm_enter(c, g, op, tensor, bytes, record);
@@ -216,7 +222,7 @@ void weft_all_reduce_i64_host(weft_comm *c, weft_group_kind g, const char *tenso
     if (group->size == 1) return;
     int64_t bytes = all_reduce_elements(group, n) * (int64_t)sizeof *x;
     if (c->dry)
-        weft_comm_count(c, g, bytes);
+        pretend(c, g, WEFT_ALL_REDUCE, bytes);
     else if (weft_comm_enter(c, g, WEFT_ALL_REDUCE, tensor, bytes, &record)) {
         weft_mpi_reduce_i64(group->host, x, n, WEFT_I64_SUM);
         weft_comm_leave(c, record);
@@ -268,8 +274,9 @@ void weft_gather_shards_start(weft_comm *c, weft_group_kind g, const char *tenso
     const weft_group *group = &c->group[g];
     int64_t bytes = other_shards(group, type, n), each = shard_each(n, group->size) * size_of(type);
     *r = (weft_request){0};
-    if (group->size > 1) weft_comm_count(c, g, bytes);
+    if (group->size > 1 && c->dry) pretend(c, g, WEFT_ALL_GATHER, bytes);
     if (c->dry) return;
+    if (group->size > 1) weft_comm_count(c, g, bytes);
     if (group->size == 1) {
         put_in_place(group, c->device, type, all, mine, n);
         return;

@@ -59,6 +59,9 @@ typedef struct weft_comm {
     weft_group group[WEFT_GROUPS];
     int64_t bytes[WEFT_AXES + 1]; /* counted since it was last cleared, by axis; WEFT_AXES: control */
     weft_ledger *ledger;          /* or NULL; the caller's: NULL it before closing the ledger */
+    /* Of a dry communicator: told of each collective and the bytes that it counts, or NULL. */
+    void (*see)(void *of, const weft_group *g, weft_collective op, int64_t bytes);
+    void *see_of;
 } weft_comm;
 
 /* Collective on all ranks of the job unless dry or the mesh has one rank; a dry one needs no MPI. kv_ranks:

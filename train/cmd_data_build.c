@@ -162,7 +162,8 @@ weft_status weft_data_build_command(const weft_world *w, int argc, char **argv) 
         "depend on the number of ranks. What was done lies in DIR.work: the same command goes on with it\n"
         "after an interruption. DIR appears when all is written and checked, or not at all.\n\n"
         "FILE is .txt (one document), .jsonl (one object a line: \"text\", and \"domain\" if it likes),\n"
-        ".warc or .wet, each also as .gz or .zst. DOMAIN=FILE puts all documents of FILE into DOMAIN; a\n"
+        ".warc or .wet, each also as .gz or .zst, or .synthetic (documents of a made task, see\n"
+        "configs/data/synthetic). DOMAIN=FILE puts all documents of FILE into DOMAIN; a\n"
         "document that names no domain is in \"default\". At most 32 domains.",
         1, -1};
     weft_log_replicated(true); /* all ranks read the same */

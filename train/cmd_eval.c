@@ -1,237 +1,206 @@
-/* `weft eval MODEL`: collective. Loss, perplexity and bits per byte of held-out text, by domain. */
-#include "data/loader/loader.h"
+/* `weft eval MODEL`: collective. Loss, perplexity and bits per byte of held-out text, by domain; with --suite
+ * the tasks of the evaluation suite. */
 #include "runtime/log.h"
 #include "train/commands.h"
-#include "train/modelfile.h"
 #include "train/options.h"
 #include "train/output.h"
+#include "train/suite/suite.h"
 
-#include <inttypes.h>
-#include <math.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
-typedef struct score {
-    double nats;     /* sum of -log p over counted targets */
-    int64_t targets; /* how many */
-    int64_t bytes;   /* of text that they stand for */
-} score;
-
-typedef struct evaluation {
-    weft_modelfile file;
-    weft_loader *loader;
-    const weft_world *world;
-    int32_t *piece_bytes; /* [V]: of the text that each token stands for */
-    weft_real *loss;
-    int64_t batch, seq_len, limit;
-} evaluation;
+typedef struct request {
+    weft_suite suite;
+    const char *tasks, *settings, *data, *split, *out;
+    int64_t seq_len, batch, limit;
+    bool json, doc, help;
+    bool whole; /* the suite, not its first task alone */
+} request;
 
 /* Factors of sizes: so that their product is one. */
 #define MAX_BATCH (INT64_C(1) << 20)
 #define MAX_SEQ_LEN (INT64_C(1) << 30)
+#define NOT_GIVEN INT64_MIN
 
-static weft_status count_piece_bytes(evaluation *e, const weft_tokenizer *t) {
-    int64_t V = e->file.config.model.vocab_size;
-    if (weft_tokenizer_vocab_size(t) != V)
-        WEFT_FAIL(WEFT_EINPUT, "%s: has %lld tokens, the model has %lld",
-                  weft_loader_tokenizer_path(e->loader), (long long)weft_tokenizer_vocab_size(t),
-                  (long long)V);
-    e->piece_bytes = malloc((size_t)V * sizeof *e->piece_bytes);
-    if (!e->piece_bytes) WEFT_FAIL(WEFT_ENOMEM, "no memory for the lengths of %lld tokens", (long long)V);
-    for (int64_t i = 0; i < V; i++) e->piece_bytes[i] = weft_tokenizer_piece_bytes(t, (int32_t)i);
-    return WEFT_OK;
-}
-
-static weft_status open_data(evaluation *e, const char *path, const char *split) {
-    const weft_config *c = &e->file.config;
-    weft_loader_options o = {.path = path,
-                             .split = split,
-                             .seed = (uint64_t)c->seed,
-                             .seq_len = e->seq_len,
-                             .max_batch = e->batch,
-                             .cache_bytes = 64 << 20,
-                             .vocab_size = c->model.vocab_size,
-                             .bos = (int32_t)c->model.bos_token_id,
-                             .whole = c->data.packing == WEFT_PACKING_WHOLE};
-    WEFT_TRY(weft_loader_open(&e->loader, &o));
-    if (!weft_modelfile_fits(&e->file, weft_loader_tokenizer_digest(e->loader)))
-        WEFT_FAIL(WEFT_EINPUT, "%s: its shards were made with another tokenizer than the model of %s", path,
-                  e->file.path);
-    weft_tokenizer *t = NULL;
-    WEFT_TRY(weft_tokenizer_open(&t, weft_loader_tokenizer_path(e->loader)));
-    weft_status st = count_piece_bytes(e, t);
-    weft_tokenizer_close(t);
-    return st;
-}
-
-static void add_batch(evaluation *e, const weft_batch *b, score *s) {
-    weft_microbatch mb = {.B = b->count,
-                          .T = e->seq_len,
-                          .tokens = b->tokens,
-                          .targets = b->targets,
-                          .doc_start = e->file.config.data.document_mask ? b->doc_start : NULL};
-    weft_model_losses(&e->file.model, &e->file.device, e->file.params, &mb, e->file.config.train.loss_chunk,
-                      e->loss);
-    for (int64_t i = 0; i < b->count * e->seq_len; i++) {
-        if (b->targets[i] < 0) continue;
-        s->nats += (double)e->loss[i];
-        s->targets++;
-        s->bytes += e->piece_bytes[b->targets[i]];
-    }
-}
-
-/* Ranks take batches in turn; their sums are added in the order of ranks. */
-static weft_status score_domain(evaluation *e, int domain, score *out) {
-    int64_t samples = weft_loader_domains(e->loader)[domain].samples;
-    score mine = {0}, *all = NULL;
-    weft_status st = WEFT_OK;
-    if (e->limit > 0 && samples > e->limit) samples = e->limit;
-    for (int64_t first = e->world->rank * e->batch; first < samples && st == WEFT_OK;
-         first += e->batch * e->world->size) {
-        int64_t count = samples - first < e->batch ? samples - first : e->batch;
-        weft_batch batch;
-        st = weft_loader_request_sequential(e->loader, domain, first, count);
-        if (st == WEFT_OK) st = weft_loader_take(e->loader, &batch, NULL);
-        if (st == WEFT_OK) add_batch(e, &batch, &mine);
-    }
-    if (st == WEFT_OK && !(all = malloc((size_t)e->world->size * sizeof *all)))
-        st = weft_fail(WEFT_ENOMEM, "no memory");
-    st = weft_world_agree(st);
-    if (st == WEFT_OK) {
-        weft_world_allgather(&mine, all, sizeof mine);
-        *out = (score){0};
-        for (int r = 0; r < e->world->size; r++) {
-            out->nats += all[r].nats;
-            out->targets += all[r].targets;
-            out->bytes += all[r].bytes;
-        }
-    }
-    free(all);
-    return st;
-}
-
-/* NaN where nothing was counted. */
-static double mean_loss(const score *s) {
-    return s->nats / (double)s->targets;
-}
-static double bits_per_byte(const score *s) {
-    return s->bytes ? s->nats / M_LN2 / (double)s->bytes : NAN;
-}
-
-static json_t *score_json(const score *s) {
-    double loss = mean_loss(s);
-    return json_pack("{s:o, s:o, s:I, s:I, s:o}", "loss", weft_output_real(loss), "perplexity",
-                     weft_output_real(exp(loss)), "tokens", (json_int_t)s->targets, "bytes",
-                     (json_int_t)s->bytes, "bits_per_byte", weft_output_real(bits_per_byte(s)));
-}
-
-static void score_text(const char *name, const score *s) {
-    double loss = mean_loss(s);
-    printf("%-16s %12" PRId64 " ", name, s->targets);
-    if (s->targets)
-        printf("%10.4f %12.3f %14.4f\n", loss, exp(loss), bits_per_byte(s));
-    else
-        printf("%10s %12s %14s\n", "-", "-", "-");
-}
-
-static weft_status report(evaluation *e, const score *scores, int count, const char *split, bool json) {
-    const weft_loader_domain *domains = weft_loader_domains(e->loader);
-    score total = {0};
-    for (int i = 0; i < count; i++)
-        total.nats += scores[i].nats, total.targets += scores[i].targets, total.bytes += scores[i].bytes;
-    if (!json) {
-        printf("%s, %s, sequences of %" PRId64 " tokens\n%-16s %12s %10s %12s %14s\n", e->file.path, split,
-               e->seq_len, "domain", "tokens", "loss", "perplexity", "bits per byte");
-        for (int i = 0; i < count; i++) score_text(domains[i].name, &scores[i]);
-        score_text("all", &total);
-        return weft_output_finish();
-    }
-    json_t *by = json_object(),
-           *o = json_pack("{s:s, s:I, s:s, s:I, s:o, s:o}", "model", e->file.path, "step",
-                          (json_int_t)e->file.step, "split", split, "seq_len", (json_int_t)e->seq_len,
-                          "domains", by, "all", score_json(&total));
-    for (int i = 0; o && i < count; i++) json_object_set_new(by, domains[i].name, score_json(&scores[i]));
-    return weft_output_json(o, JSON_INDENT(2));
-}
-
-static weft_status evaluate(evaluation *e, const char *data, const char *split, bool json) {
-    weft_log_replicated(true);
-    weft_status st = WEFT_OK;
-    const weft_config *c = &e->file.config;
-    if (e->seq_len == 0) e->seq_len = c->train.seq_len;
-    if (!data) data = c->data.path;
-    if (!*data)
-        st = weft_fail(WEFT_EINPUT, "%s: names no data; add --data DIR", e->file.path);
-    else if (strcmp(data, "random") == 0)
-        st = weft_fail(WEFT_EINPUT, "data.path=random has no held-out text; add --data DIR");
-    if (st == WEFT_OK) st = open_data(e, data, split);
-    if (st == WEFT_OK) st = weft_modelfile_size(&e->file, e->batch, e->seq_len);
-    if (st == WEFT_OK && !(e->loss = malloc((size_t)(e->batch * e->seq_len) * sizeof *e->loss)))
-        st = weft_fail(WEFT_ENOMEM, "no memory");
-    weft_log_replicated(false);
-    WEFT_TRY(weft_world_agree(st));
-
-    score scores[WEFT_LOADER_MAX_DOMAINS];
-    int count = weft_loader_domain_count(e->loader);
-    for (int i = 0; i < count; i++) WEFT_TRY(score_domain(e, i, &scores[i]));
-    if (e->world->rank == 0) st = report(e, scores, count, split, json);
-    return weft_world_agree(st);
-}
-
-static weft_status check_options(int64_t batch, int64_t seq_len, int64_t limit) {
-    if (batch < 1 || batch > MAX_BATCH)
-        WEFT_FAIL(WEFT_EINPUT, "--batch %lld: must be from 1 to %lld", (long long)batch,
+static weft_status check_options(const request *r) {
+    if (r->batch != NOT_GIVEN && (r->batch < 1 || r->batch > MAX_BATCH))
+        WEFT_FAIL(WEFT_EINPUT, "--batch %lld: must be from 1 to %lld", (long long)r->batch,
                   (long long)MAX_BATCH);
-    if (seq_len < 0 || seq_len > MAX_SEQ_LEN)
-        WEFT_FAIL(WEFT_EINPUT, "--seq-len %lld: must be from 0 to %lld", (long long)seq_len,
+    if (r->seq_len != NOT_GIVEN && (r->seq_len < 0 || r->seq_len > MAX_SEQ_LEN))
+        WEFT_FAIL(WEFT_EINPUT, "--seq-len %lld: must be from 0 to %lld", (long long)r->seq_len,
                   (long long)MAX_SEQ_LEN);
-    if (limit < 0) WEFT_FAIL(WEFT_EINPUT, "--max-sequences %lld: must be 0 or more", (long long)limit);
+    if (r->limit != NOT_GIVEN && r->limit < 0)
+        WEFT_FAIL(WEFT_EINPUT, "--max-sequences %lld: must be 0 or more", (long long)r->limit);
     return WEFT_OK;
+}
+
+static weft_status set_text(weft_suite *s, const char *key, const char *option, const char *value) {
+    char *assignment = value ? weft_format("%s=%s", key, value) : NULL;
+    if (!value) return WEFT_OK;
+    weft_status st = assignment ? weft_suite_set(s, assignment, option) : weft_fail(WEFT_ENOMEM, "no memory");
+    free(assignment);
+    return st;
+}
+
+/* Defaults, the file, options, key=value: the later win. */
+static weft_status make_suite(request *r, int settings, char **argv) {
+    weft_suite *s = &r->suite;
+    r->whole = r->tasks || r->settings;
+    if (!r->whole && settings > 0)
+        WEFT_FAIL(WEFT_EINPUT, "weft eval: '%s' is a setting of the suite; say which tasks: --suite TASKS",
+                  argv[0]);
+    WEFT_TRY(check_options(r));
+    weft_suite_defaults(s);
+    if (r->settings) WEFT_TRY(weft_suite_read(s, r->settings));
+    WEFT_TRY(set_text(s, "tasks", "--suite", r->whole ? r->tasks : "bits"));
+    WEFT_TRY(set_text(s, "bits.data", "--data", r->data));
+    WEFT_TRY(set_text(s, "bits.split", "--split", r->split));
+    if (r->batch != NOT_GIVEN) s->batch = r->batch;
+    if (r->seq_len != NOT_GIVEN) s->bits.seq_len = r->seq_len;
+    if (r->limit != NOT_GIVEN) s->bits.max_sequences = r->limit;
+    for (int i = 0; i < settings; i++) WEFT_TRY(weft_suite_set(s, argv[i], "weft eval"));
+    return weft_suite_finish(s);
+}
+
+/* ---- output ------------------------------------------------------------------------------------- */
+
+/* Without a suite: what its task bits says of the domains, in one object. NULL: no memory. */
+static json_t *bits_alone(const json_t *result) {
+    json_t *o = json_object(), *bits = json_object_get(result, "bits");
+    static const char *const of_result[] = {"model", "step"};
+    static const char *const of_bits[] = {"split", "seq_len", "domains", "all"};
+    int bad = !o;
+    for (int i = 0; i < 2; i++)
+        bad |= json_object_set(o, of_result[i], json_object_get(result, of_result[i]));
+    for (int i = 0; i < 4; i++) bad |= json_object_set(o, of_bits[i], json_object_get(bits, of_bits[i]));
+    if (!bad) return o;
+    json_decref(o);
+    return NULL;
+}
+
+/* Before the work, not behind it: can a file be made there? */
+static weft_status check_out(const char *path) {
+    char dir[WEFT_PATH_SIZE];
+    const char *slash = strrchr(path, '/');
+    WEFT_TRY(weft_fs_path(dir, "%.*s", slash ? (int)(slash - path + 1) : 1, slash ? path : "."));
+    if (access(dir, W_OK | X_OK) != 0)
+        WEFT_FAIL(WEFT_EIO, "%s: cannot be written: %s", path, strerror(errno));
+    return WEFT_OK;
+}
+
+static weft_status write_file(const char *path, const json_t *result) {
+    char *text = json_dumps(result, JSON_INDENT(2)), *whole = text ? weft_format("%s\n", text) : NULL;
+    weft_status st = whole ? weft_fs_replace_file(path, whole, strlen(whole))
+                           : weft_fail(WEFT_ENOMEM, "no memory for the output's JSON");
+    free(text);
+    free(whole);
+    return st;
+}
+
+static weft_status report(const request *r, const json_t *result) {
+    json_t *shown = r->whole ? json_incref((json_t *)result) : bits_alone(result);
+    weft_status st = shown ? WEFT_OK : weft_fail(WEFT_ENOMEM, "no memory for the output's JSON");
+    if (st == WEFT_OK && r->out) st = write_file(r->out, shown);
+    if (st != WEFT_OK || r->json) {
+        if (st == WEFT_OK) return weft_output_json(shown, JSON_INDENT(2));
+        json_decref(shown);
+        return st;
+    }
+    json_decref(shown);
+    if (r->whole) {
+        weft_suite_print(result, stdout);
+    } else {
+        printf("%s, ", json_string_value(json_object_get(result, "model")));
+        weft_suite_print_bits(json_object_get(result, "bits"), stdout);
+    }
+    return weft_output_finish();
+}
+
+/* ---- the command -------------------------------------------------------------------------------- */
+
+/* What the command does, with the names of the tasks; NULL: no memory. */
+static char *help_text(void) {
+    char *text = NULL;
+    size_t bytes = 0;
+    FILE *out = open_memstream(&text, &bytes);
+    if (!out) return NULL;
+    fputs("Loss, perplexity and bits per byte on held-out text, by domain. MODEL is a run directory, a\n"
+          "checkpoint or a Hugging Face directory. Under mpirun the ranks share the work.\n\n"
+          "With --suite TASKS it runs tasks of the evaluation suite, separated by commas, or all:\n",
+          out);
+    for (int i = 0; i < weft_suite_tasks_count; i++)
+        fprintf(out, "  %-12s %s\n", weft_suite_tasks[i].name, weft_suite_tasks[i].doc);
+    fputs("\nSettings of tasks follow as key=value: --suite recall,needle recall.pairs=4,8 seed=3", out);
+    bool failed = ferror(out) != 0;
+    if (fclose(out) == 0 && !failed) return text;
+    free(text);
+    return NULL;
+}
+
+static weft_status parse(request *r, int argc, char **argv) {
+    int n = 0;
+    char *text = help_text();
+    if (!text) WEFT_FAIL(WEFT_ENOMEM, "no memory");
+    const weft_usage usage = {
+        .command = "weft eval", .positional = "MODEL [key=value ...]", .text = text, .max_positional = -1};
+    const weft_option options[] = {
+        {"suite", WEFT_OPT_STRING, &r->tasks, "TASKS", "run these tasks, or all"},
+        {"settings", WEFT_OPT_STRING, &r->settings, "FILE",
+         "settings of the suite, YAML; key=value on the command line wins"},
+        {"data", WEFT_OPT_STRING, &r->data, "DIR",
+         "made by `weft data build` (default: the run's data.path)"},
+        {"split", WEFT_OPT_STRING, &r->split, "NAME", "heldout or train (heldout)"},
+        {"seq-len", WEFT_OPT_INT, &r->seq_len, "N",
+         "tokens of a sequence (default: the run's train.seq_len)"},
+        {"batch", WEFT_OPT_INT, &r->batch, "N", "sequences at a time (8)"},
+        {"max-sequences", WEFT_OPT_INT, &r->limit, "N", "stop after N sequences of a domain (0: all)"},
+        {"json", WEFT_OPT_FLAG, &r->json, NULL, "print one JSON object"},
+        {"o", WEFT_OPT_STRING, &r->out, "FILE", "write the JSON object into a file"},
+        {"doc", WEFT_OPT_FLAG, &r->doc, NULL, "print the tasks and all settings, as Markdown"},
+    };
+    weft_status st =
+        weft_options_parse(&usage, options, sizeof options / sizeof *options, argc, argv, &n, &r->help);
+    free(text);
+    if (st != WEFT_OK || r->help || r->doc) return st;
+    if (n < 1)
+        WEFT_FAIL(WEFT_EINPUT, "weft eval: an argument is missing; usage: weft eval MODEL [key=value ...]");
+    return make_suite(r, n - 1, argv + 2);
+}
+
+static weft_status evaluate(const request *r, const weft_world *w, const char *path) {
+    weft_modelfile *f = calloc(1, sizeof *f);
+    json_t *result = NULL;
+    weft_status st = f ? WEFT_OK : weft_fail(WEFT_ENOMEM, "no memory");
+    if (st == WEFT_OK && r->out && w->rank == 0) st = check_out(r->out);
+    st = weft_world_agree(st);
+    if (st == WEFT_OK) st = weft_modelfile_open(f, w, path);
+    if (st == WEFT_OK) {
+        st = weft_suite_run(&r->suite, f, w, &result);
+        if (st == WEFT_OK && w->rank == 0) st = report(r, result);
+        st = weft_world_agree(st);
+        json_decref(result);
+        weft_modelfile_close(f);
+    }
+    free(f);
+    return st;
 }
 
 weft_status weft_cmd_eval(const weft_world *w, int argc, char **argv) {
-    const char *data = NULL, *split = "heldout";
-    int64_t seq_len = 0, batch = 8, limit = 0;
-    bool json = false, help = false;
-    int n = 0;
-    const weft_usage usage = {
-        .command = "weft eval",
-        .positional = "MODEL",
-        .text =
-            "Loss, perplexity and bits per byte on held-out text, by domain. MODEL is a run directory, a\n"
-            "checkpoint or a Hugging Face directory. Under mpirun the ranks share the work.",
-        .min_positional = 1,
-        .max_positional = 1};
-    const weft_option options[] = {
-        {"data", WEFT_OPT_STRING, &data, "DIR", "made by `weft data build` (default: the run's data.path)"},
-        {"split", WEFT_OPT_STRING, &split, "NAME", "heldout or train (heldout)"},
-        {"seq-len", WEFT_OPT_INT, &seq_len, "N", "tokens of a sequence (default: the run's train.seq_len)"},
-        {"batch", WEFT_OPT_INT, &batch, "N", "sequences at a time (8)"},
-        {"max-sequences", WEFT_OPT_INT, &limit, "N", "stop after N sequences of a domain (0: all)"},
-        {"json", WEFT_OPT_FLAG, &json, NULL, "print one JSON object"},
-    };
+    request *r = calloc(1, sizeof *r);
+    if (r) r->seq_len = r->batch = r->limit = NOT_GIVEN;
     weft_log_replicated(true);
-    weft_status st = weft_options_parse(&usage, options, 6, argc, argv, &n, &help);
-    if (st == WEFT_OK && !help) st = check_options(batch, seq_len, limit);
-    evaluation *e = calloc(1, sizeof *e);
-    if (!e) st = weft_fail(WEFT_ENOMEM, "no memory");
+    weft_status st = r ? parse(r, argc, argv) : weft_fail(WEFT_ENOMEM, "no memory");
     weft_log_replicated(false);
     st = weft_world_agree(st);
-    if (st != WEFT_OK || help) {
-        free(e);
-        return st;
+    if (st == WEFT_OK && r->doc && !r->help) {
+        weft_suite_print_doc(stdout);
+        st = weft_output_finish();
+    } else if (st == WEFT_OK && !r->help) {
+        st = evaluate(r, w, argv[1]);
     }
-    e->world = w;
-    e->batch = batch, e->seq_len = seq_len, e->limit = limit;
-    st = weft_modelfile_open(&e->file, w, argv[1]);
-    if (st == WEFT_OK) {
-        st = evaluate(e, data, split, json);
-        weft_loader_close(e->loader);
-        weft_modelfile_close(&e->file);
-    }
-    free(e->piece_bytes);
-    free(e->loss);
-    free(e);
+    free(r);
     return st;
 }

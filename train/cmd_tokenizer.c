@@ -31,7 +31,7 @@ static weft_status train(int argc, char **argv) {
     };
     const weft_usage usage = {
         "weft tokenizer train", "FILE...",
-        "Trains a SentencePiece BPE tokenizer on .txt and .jsonl files (also .gz, .zst), and writes\n"
+        "Trains a SentencePiece BPE tokenizer on .txt, .jsonl (also .gz, .zst) and .synthetic files, and writes\n"
         "tokenizer.model and the JSON files with which transformers loads it.",
         1, -1};
     WEFT_TRY(weft_options_parse(&usage, options, COUNT(options), argc, argv, &count, &help));

@@ -19,6 +19,9 @@ void weft_version_print(void);
 
 weft_status weft_cmd_train(const weft_world *w, int argc, char **argv);
 weft_status weft_cmd_ledger(const weft_world *w, int argc, char **argv);
+weft_status weft_cmd_ablate(const weft_world *w, int argc, char **argv);
+weft_status weft_cmd_report(const weft_world *w, int argc, char **argv);
+weft_status weft_cmd_bench(const weft_world *w, int argc, char **argv);
 weft_status weft_cmd_plan(const weft_world *w, int argc, char **argv);
 weft_status weft_cmd_parity(const weft_world *w, int argc, char **argv);
 weft_status weft_cmd_config(const weft_world *w, int argc, char **argv);

@@ -346,6 +346,11 @@ static void update(weft_trainer *t, const weft_real *grads, double lr) {
     }
 }
 
+void weft_trainer_dry_step(weft_trainer *t) {
+    measure_step(t);
+    update(t, t->grads[0], 0);
+}
+
 const weft_real *weft_trainer_gradients(weft_trainer *t, const weft_batch *batch) {
     bool tells = t->comm.group[WEFT_GROUP_TOKENS].rank == 0; /* its ranks have the same sequences */
     int64_t targets = tells ? batch->targets_counted : 0;

@@ -79,6 +79,9 @@ typedef struct weft_trainer {
  * batch does not divide over the ranks. */
 weft_status weft_trainer_open(weft_trainer *t, const weft_config *c, const weft_world *w, bool dry);
 void weft_trainer_close(weft_trainer *t); /* collective unless dry */
+/* Of a dry trainer: a whole step, the update included, by the operations that t->device has and the
+ * collectives of t->comm. What counts them sees it (kernels/tally.h, weft_comm.see). */
+void weft_trainer_dry_step(weft_trainer *t);
 
 /* Bytes on one rank; the first rank of a mesh has the most. */
 typedef struct weft_trainer_memory {

@@ -1,5 +1,6 @@
 /* What happens to the documents that are left: near duplicates go, repeated substrings are cut or masked,
  * contaminated documents go, personal data are replaced; then tokens, in the order of the shards. */
+#include "data/build/answers.h"
 #include "data/build/decisions.h"
 #include "runtime/hash.h"
 
@@ -50,6 +51,7 @@ typedef struct finisher {
     int64_t unit;
     int64_t *counters;
     build_decisions near, repeats;
+    build_answers answers;
     weft_spill *out, *evidence;
     weft_words *words;
     weft_text cut, scrubbed, record;
@@ -242,6 +244,7 @@ static weft_status finish_document(finisher *f, const weft_docs_row *row, const 
     if (p.bytes > 0 && b->contaminants) WEFT_TRY(decontaminate(f, row, &p));
     if (p.bytes > 0 && b->scrubber) WEFT_TRY(scrub(f, row, &p));
     if (p.bytes == 0) return WEFT_OK;
+    WEFT_TRY(build_mask_drawn(&f->answers, b, row, &p, &f->ranges, &f->range_count, &f->range_capacity));
     if (row->tags) WEFT_TRY(note_tags(f, row));
     return add_tokens(f, row, &p);
 }
@@ -324,6 +327,7 @@ static weft_status finish_piece(void *arg, int64_t piece, int thread, int64_t *c
     weft_text_free(&f->record);
     build_decisions_free(&f->near);
     build_decisions_free(&f->repeats);
+    build_answers_free(&f->answers);
     json_decref(f->contaminated);
     json_decref(f->tagged);
     free(f->ids);

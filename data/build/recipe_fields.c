@@ -34,7 +34,7 @@ static const weft_recipe_field top_fields[] = {
 
 const weft_recipe_field weft_recipe_source_fields[] = {
     {"path", FIELD_TEXT, SOURCE_AT(path), "", 0, 0, NULL, "file, directory or pattern (required)"},
-    {"format", FIELD_CHOICE, SOURCE_AT(format), "auto", 0, 0, "auto|txt|jsonl|warc|wet|code",
+    {"format", FIELD_CHOICE, SOURCE_AT(format), "auto", 0, 0, "auto|txt|jsonl|warc|wet|code|synthetic",
      "auto: by the name's ending; code: every text file is a document"},
     {"domain", FIELD_TEXT, SOURCE_AT(domain), "", 0, 0, NULL, "of all its documents; \"\": what each names"},
     {"otherwise", FIELD_TEXT, SOURCE_AT(otherwise), "", 0, 0, NULL,

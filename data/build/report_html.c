@@ -39,39 +39,31 @@ static void headline(FILE *out, const json_t *report) {
         out,
         "<p class=\"lead\">Of <b>%s</b> documents (%s) that were read, <b>%s</b> (%s) are left: %s of the "
         "documents, %s of the bytes, <b>%s</b> tokens.</p>\n<div class=\"tiles\">\n",
-        page_count(read).text, page_bytes(read_bytes).text, page_count(t.kept).text,
-        page_bytes(t.kept_bytes).text, page_share(t.kept, read).text,
-        page_share(t.kept_bytes, read_bytes).text, page_count(t.tokens).text);
-    snprintf(note, sizeof note, "%s of %s read", page_share(t.kept, read).text, page_count(read).text);
-    page_tile_count(out, "Documents kept", t.kept, note);
-    snprintf(note, sizeof note, "%s of %s read", page_share(t.kept_bytes, read_bytes).text,
-             page_bytes(read_bytes).text);
-    page_tile(out, "Text kept", page_bytes(t.kept_bytes).text, note);
+        weft_page_count(read).text, weft_page_bytes(read_bytes).text, weft_page_count(t.kept).text,
+        weft_page_bytes(t.kept_bytes).text, weft_page_share(t.kept, read).text,
+        weft_page_share(t.kept_bytes, read_bytes).text, weft_page_count(t.tokens).text);
+    snprintf(note, sizeof note, "%s of %s read", weft_page_share(t.kept, read).text,
+             weft_page_count(read).text);
+    weft_page_tile_count(out, "Documents kept", t.kept, note);
+    snprintf(note, sizeof note, "%s of %s read", weft_page_share(t.kept_bytes, read_bytes).text,
+             weft_page_bytes(read_bytes).text);
+    weft_page_tile(out, "Text kept", weft_page_bytes(t.kept_bytes).text, note);
     snprintf(note, sizeof note, "%s a document",
-             page_count(t.kept > 0 ? (int64_t)((double)t.tokens / (double)t.kept + 0.5) : 0).text);
-    page_tile_count(out, "Tokens", t.tokens, note);
+             weft_page_count(t.kept > 0 ? (int64_t)((double)t.tokens / (double)t.kept + 0.5) : 0).text);
+    weft_page_tile_count(out, "Tokens", t.tokens, note);
     snprintf(ratio, sizeof ratio, "%.2f", t.tokens > 0 ? (double)t.kept_bytes / (double)t.tokens : 0.0);
-    page_tile(out, "Bytes a token", t.tokens > 0 ? ratio : "\xe2\x80\x93", "of the text that was kept");
+    weft_page_tile(out, "Bytes a token", t.tokens > 0 ? ratio : "\xe2\x80\x93", "of the text that was kept");
     fputs("</div>\n", out);
     if (read != t.read || read_bytes != t.read_bytes)
         fprintf(out,
                 "<p class=\"warning\">The account does not close: the files held %s documents and %s bytes, "
                 "the steps and what is left add up to %s and %s.</p>\n",
-                page_count(read).text, page_count(read_bytes).text, page_count(t.read).text,
-                page_count(t.read_bytes).text);
+                weft_page_count(read).text, weft_page_count(read_bytes).text, weft_page_count(t.read).text,
+                weft_page_count(t.read_bytes).text);
 }
 
 static void write_page(FILE *out, const json_t *report, const json_t *times) {
-    fprintf(out,
-            "<!DOCTYPE html>\n"
-            "<html lang=\"en\">\n"
-            "<head>\n"
-            "<meta charset=\"utf-8\"/>\n"
-            "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n"
-            "<meta name=\"color-scheme\" content=\"light dark\"/>\n"
-            "<title>Data report</title>\n"
-            "<style>\n%s</style>\n</head>\n<body>\n<header>\n<h1>Data report</h1>\n",
-            page_style);
+    weft_page_begin(out, "Data report", page_style);
     headline(out, report);
     links(out, report, times);
     fputs("</header>\n<main>\n", out);

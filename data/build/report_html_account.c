@@ -90,18 +90,18 @@ static void step_row(FILE *out, const json_t *report, const json_t *step, const 
     int64_t left = f->documents - f->dropped;
     step_name(out, report, step);
     fputs("<td>", out);
-    page_bar(out, read > 0 ? (double)left / (double)read : 0,
-             read > 0 ? (double)f->dropped / (double)read : 0);
+    weft_page_bar(out, read > 0 ? (double)left / (double)read : 0,
+                  read > 0 ? (double)f->dropped / (double)read : 0);
     fputs("</td>", out);
-    page_cell(out, f->documents);
-    page_cell(out, f->dropped);
+    weft_page_cell(out, f->documents);
+    weft_page_cell(out, f->dropped);
     fprintf(out, "<td class=\"n%s\">%s</td>", f->dropped == 0 ? " z" : "",
-            page_share(f->dropped, f->documents).text);
-    page_cell(out, f->changed);
-    fprintf(out, "<td class=\"n edge\">%s</td>", page_count(f->bytes).text);
-    page_cell(out, f->dropped_bytes);
-    fprintf(out, "<td class=\"n%s\">%s</td>", f->gained == 0 ? " z" : "", page_signed(f->gained).text);
-    page_cell(out, f->bytes - f->dropped_bytes + f->gained);
+            weft_page_share(f->dropped, f->documents).text);
+    weft_page_cell(out, f->changed);
+    fprintf(out, "<td class=\"n edge\">%s</td>", weft_page_count(f->bytes).text);
+    weft_page_cell(out, f->dropped_bytes);
+    fprintf(out, "<td class=\"n%s\">%s</td>", f->gained == 0 ? " z" : "", weft_page_signed(f->gained).text);
+    weft_page_cell(out, f->bytes - f->dropped_bytes + f->gained);
     fputs("</tr>\n", out);
 }
 
@@ -109,13 +109,13 @@ static void sum_row(FILE *out, const page_totals *t, const flow *sum) {
     fprintf(out,
             "<tr class=\"sum\"><th scope=\"row\">all steps</th><td>%s</td><td class=\"n\">%s</td><td "
             "class=\"n\">%s</td><td class=\"n\">%s</td>",
-            page_share(t->kept, t->read).text, page_count(t->read).text, page_count(sum->dropped).text,
-            page_share(sum->dropped, t->read).text);
+            weft_page_share(t->kept, t->read).text, weft_page_count(t->read).text,
+            weft_page_count(sum->dropped).text, weft_page_share(sum->dropped, t->read).text);
     fprintf(out,
             "<td></td><td class=\"n edge\">%s</td><td class=\"n\">%s</td><td class=\"n\">%s</td><td "
             "class=\"n\">%s</td></tr>\n",
-            page_count(t->read_bytes).text, page_count(sum->dropped_bytes).text,
-            page_signed(sum->gained).text, page_count(t->kept_bytes).text);
+            weft_page_count(t->read_bytes).text, weft_page_count(sum->dropped_bytes).text,
+            weft_page_signed(sum->gained).text, weft_page_count(t->kept_bytes).text);
 }
 
 static void account_table(FILE *out, const json_t *report, const char *domain) {
@@ -153,8 +153,8 @@ static void domain_account(FILE *out, const json_t *report, const json_t *name) 
     fputs("<details><summary><b>", out);
     page_string(out, name);
     fprintf(out, "</b> <small>%s of %s documents left (%s), %s</small></summary><div>\n",
-            page_count(t.kept).text, page_count(t.read).text, page_share(t.kept, t.read).text,
-            page_bytes(t.kept_bytes).text);
+            weft_page_count(t.kept).text, weft_page_count(t.read).text, weft_page_share(t.kept, t.read).text,
+            weft_page_bytes(t.kept_bytes).text);
     account_table(out, report, domain);
     fputs("</div></details>\n", out);
 }
@@ -166,7 +166,7 @@ void page_account(FILE *out, const json_t *report) {
     size_t i;
     const json_t *one;
     if (json_array_size(steps) == 0) return;
-    page_section(out, "account", "Step by step");
+    weft_page_section(out, "account", "Step by step");
     fputs("<p class=\"note\">Each step sees what the one before it left. A step takes whole documents, or "
           "changes their text; the bar shows what is left of the documents that were read, and what this "
           "step took.</p>\n",

@@ -15,9 +15,9 @@ static int64_t bin_at(const json_t *bins, size_t i) {
 }
 
 /* 950, 16k, 1M: of powers of two, and of round numbers. */
-static page_number rounded(double n) {
+static weft_page_number rounded(double n) {
     static const char *const units[] = {"", "k", "M", "G", "T", "P", "E"};
-    page_number r;
+    weft_page_number r;
     int unit = 0;
     for (; n >= 999.5 && unit < 6; unit++) n /= 1000;
     snprintf(r.text, sizeof r.text, "%.0f%s", n, units[unit]);
@@ -67,9 +67,9 @@ static double edge_of(const signal *s, int bin) {
     return s->share ? bin / 30.0 : bin == 0 ? 0 : ldexp(1, bin - 1);
 }
 
-static page_number edge_text(const signal *s, int bin) {
-    page_number r;
-    if (!s->share) return page_count((int64_t)edge_of(s, bin));
+static weft_page_number edge_text(const signal *s, int bin) {
+    weft_page_number r;
+    if (!s->share) return weft_page_count((int64_t)edge_of(s, bin));
     snprintf(r.text, sizeof r.text, "%.3g", edge_of(s, bin));
     return r;
 }
@@ -86,7 +86,7 @@ static void signal_bins(FILE *out, const signal *s, double width) {
             fprintf(out, "%s and more", edge_text(s, i).text);
         else
             fprintf(out, "%s to below %s", edge_text(s, i).text, edge_text(s, i + 1).text);
-        fprintf(out, ": %s documents</title></rect>\n", page_count(n).text);
+        fprintf(out, ": %s documents</title></rect>\n", weft_page_count(n).text);
     }
 }
 
@@ -122,7 +122,8 @@ void page_histogram(FILE *out, const json_t *rule) {
         signal_axis(out, &s, width);
         fputs("</svg>", out);
     }
-    if (none > 0) fprintf(out, "<small class=\"none\">without a value: %s</small>", page_count(none).text);
+    if (none > 0)
+        fprintf(out, "<small class=\"none\">without a value: %s</small>", weft_page_count(none).text);
 }
 
 /* ---- candidates by similarity ---- */
@@ -197,7 +198,7 @@ void page_similarity(FILE *out, const json_t *near) {
                 "<rect class=\"bin%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"><title>%.2f to "
                 "%.2f: %s pairs</title></rect>\n",
                 (i + 0.5) / count > threshold ? " gone" : "", LEFT + i * width + 1, BOTTOM - h, width - 2, h,
-                (double)i / count, (i + 1.0) / count, page_count(n).text);
+                (double)i / count, (i + 1.0) / count, weft_page_count(n).text);
     }
     s_curve(out, json_object_get(near, "s_curve"));
     fprintf(out,

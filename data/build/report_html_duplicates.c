@@ -9,20 +9,21 @@ static void near_tiles(FILE *out, const json_t *near) {
     int64_t pairs = page_integer(near, "pairs"), verified = page_integer(near, "verified");
     char note[160];
     fputs("<div class=\"tiles\">\n", out);
-    snprintf(note, sizeof note, "of %s in clusters", page_count(page_integer(near, "documents")).text);
-    page_tile_count(out, "Documents dropped", page_integer(near, "dropped"), note);
+    snprintf(note, sizeof note, "of %s in clusters", weft_page_count(page_integer(near, "documents")).text);
+    weft_page_tile_count(out, "Documents dropped", page_integer(near, "dropped"), note);
     snprintf(note, sizeof note, "the largest of %s documents; connected in %s rounds",
-             page_count(page_integer(near, "largest")).text, page_count(page_integer(near, "rounds")).text);
-    page_tile_count(out, "Clusters", page_integer(near, "clusters"), note);
+             weft_page_count(page_integer(near, "largest")).text,
+             weft_page_count(page_integer(near, "rounds")).text);
+    weft_page_tile_count(out, "Clusters", page_integer(near, "clusters"), note);
     snprintf(note, sizeof note, "%s before repetitions were removed",
-             page_count(page_integer(near, "pairs_with_repeats")).text);
-    page_tile_count(out, "Candidate pairs", pairs, note);
+             weft_page_count(page_integer(near, "pairs_with_repeats")).text);
+    weft_page_tile_count(out, "Candidate pairs", pairs, note);
     snprintf(note, sizeof note, "%s of the candidates are at the threshold or above",
-             page_share(verified, pairs).text);
-    page_tile_count(out, "Verified pairs", verified, note);
+             weft_page_share(verified, pairs).text);
+    weft_page_tile_count(out, "Verified pairs", verified, note);
     snprintf(note, sizeof note, "the largest of %s documents",
-             page_count(page_integer(near, "largest_group")).text);
-    page_tile_count(out, "Groups of an equal band", page_integer(near, "groups"), note);
+             weft_page_count(page_integer(near, "largest_group")).text);
+    weft_page_tile_count(out, "Groups of an equal band", page_integer(near, "groups"), note);
     fputs("</div>\n", out);
 }
 
@@ -55,11 +56,11 @@ static void cluster_sizes(FILE *out, const json_t *sizes) {
           out);
     for (i = 1; i <= last && i < 62; i++) {
         int64_t count = (int64_t)json_integer_value(json_array_get(sizes, i)), from = (int64_t)1 << i;
-        fprintf(out, "<tr><th scope=\"row\">%s \xe2\x80\x93 %s</th>", page_count(from).text,
-                page_count(2 * from - 1).text);
-        page_cell(out, count);
+        fprintf(out, "<tr><th scope=\"row\">%s \xe2\x80\x93 %s</th>", weft_page_count(from).text,
+                weft_page_count(2 * from - 1).text);
+        weft_page_cell(out, count);
         fputs("<td>", out);
-        page_bar(out, (double)count / (double)most, 0);
+        weft_page_bar(out, (double)count / (double)most, 0);
         fputs("</td></tr>\n", out);
     }
     fputs("</tbody></table></div>\n", out);
@@ -79,11 +80,11 @@ static void exact_part(FILE *out, const json_t *exact) {
     int64_t documents = page_integer(exact, "documents"), dropped = page_integer(exact, "dropped");
     char note[120];
     if (!json_is_object(exact)) return;
-    snprintf(note, sizeof note, "%s of %s compared", page_share(dropped, documents).text,
-             page_count(documents).text);
+    snprintf(note, sizeof note, "%s of %s compared", weft_page_share(dropped, documents).text,
+             weft_page_count(documents).text);
     fputs("<h3 id=\"exact\">Exact copies</h3>\n<div class=\"tiles\">\n", out);
-    page_tile_count(out, "Documents dropped", dropped, note);
-    page_tile_count(out, "Texts with copies", page_integer(exact, "clusters"), "one of each was kept");
+    weft_page_tile_count(out, "Documents dropped", dropped, note);
+    weft_page_tile_count(out, "Texts with copies", page_integer(exact, "clusters"), "one of each was kept");
     fputs("</div>\n", out);
 }
 
@@ -91,10 +92,10 @@ static void lines_part(FILE *out, const json_t *lines) {
     int64_t pieces = page_integer(lines, "pieces"), dropped = page_integer(lines, "dropped");
     char note[120];
     if (!json_is_object(lines)) return;
-    snprintf(note, sizeof note, "%s of %s compared", page_share(dropped, pieces).text,
-             page_count(pieces).text);
+    snprintf(note, sizeof note, "%s of %s compared", weft_page_share(dropped, pieces).text,
+             weft_page_count(pieces).text);
     fputs("<h3 id=\"lines\">Repeated lines or paragraphs</h3>\n<div class=\"tiles\">\n", out);
-    page_tile_count(out, "Pieces taken out", dropped, note);
+    weft_page_tile_count(out, "Pieces taken out", dropped, note);
     fputs("</div>\n", out);
 }
 
@@ -102,9 +103,9 @@ static void substring_part(FILE *out, const json_t *substring) {
     char note[120];
     if (!json_is_object(substring)) return;
     snprintf(note, sizeof note, "searched in %s parts, all against all",
-             page_count(page_integer(substring, "parts")).text);
+             weft_page_count(page_integer(substring, "parts")).text);
     fputs("<h3 id=\"substring\">Repeated passages</h3>\n<div class=\"tiles\">\n", out);
-    page_tile_count(out, "Tokens masked", page_integer(substring, "masked_tokens"), note);
+    weft_page_tile_count(out, "Tokens masked", page_integer(substring, "masked_tokens"), note);
     fputs("</div>\n"
           "<p class=\"note\">Passages that are cut out, not masked, are bytes by changes in the "
           "account.</p>\n",
@@ -115,7 +116,7 @@ void page_duplicates(FILE *out, const json_t *report) {
     const json_t *exact = json_object_get(report, "exact"), *lines = json_object_get(report, "lines");
     const json_t *near = json_object_get(report, "near"), *substring = json_object_get(report, "substring");
     if (!exact && !lines && !near && !substring) return;
-    page_section(out, "duplicates", "Duplicates");
+    weft_page_section(out, "duplicates", "Duplicates");
     exact_part(out, exact);
     lines_part(out, lines);
     near_part(out, near);
@@ -127,15 +128,15 @@ void page_changes(FILE *out, const json_t *report) {
     const json_t *places = json_object_get(report, "contaminated_places"),
                  *scrubbed = json_object_get(report, "scrubbed");
     if (!places && !scrubbed) return;
-    page_section(out, "changes", "Evaluation texts and personal data");
+    weft_page_section(out, "changes", "Evaluation texts and personal data");
     fputs("<div class=\"tiles\">\n", out);
     if (places)
-        page_tile_count(out, "Contaminated places", (int64_t)json_integer_value(places),
-                        "where words of an evaluation text begin");
+        weft_page_tile_count(out, "Contaminated places", (int64_t)json_integer_value(places),
+                             "where words of an evaluation text begin");
     if (scrubbed) {
-        page_tile_count(out, "E-mail addresses", page_integer(scrubbed, "email"), "replaced");
-        page_tile_count(out, "IP addresses", page_integer(scrubbed, "ip"), "replaced");
-        page_tile_count(out, "Telephone numbers", page_integer(scrubbed, "phone"), "replaced");
+        weft_page_tile_count(out, "E-mail addresses", page_integer(scrubbed, "email"), "replaced");
+        weft_page_tile_count(out, "IP addresses", page_integer(scrubbed, "ip"), "replaced");
+        weft_page_tile_count(out, "Telephone numbers", page_integer(scrubbed, "phone"), "replaced");
     }
     fputs("</div>\n</section>\n", out);
 }

@@ -25,7 +25,7 @@ static void bound(FILE *out, const json_t *rule) {
     else {
         fputs(page_is(rule, "kind", "min") ? "\xe2\x89\xa5 " : "\xe2\x89\xa4 ", out);
         if (fabs(value) < 1e15 && value == floor(value))
-            fputs(page_count((int64_t)value).text, out);
+            fputs(weft_page_count((int64_t)value).text, out);
         else
             fprintf(out, "%.6g", value);
     }
@@ -33,7 +33,8 @@ static void bound(FILE *out, const json_t *rule) {
 }
 
 static void counted(FILE *out, const char *name, int64_t n) {
-    fprintf(out, "<td class=\"n%s\" data-name=\"%s\">%s</td>", n == 0 ? " z" : "", name, page_count(n).text);
+    fprintf(out, "<td class=\"n%s\" data-name=\"%s\">%s</td>", n == 0 ? " z" : "", name,
+            weft_page_count(n).text);
 }
 
 static void rule_row(FILE *out, const json_t *rule) {
@@ -49,7 +50,7 @@ static void rule_row(FILE *out, const json_t *rule) {
     counted(out, "documents", documents);
     counted(out, "bytes", page_integer(rule, "bytes"));
     fprintf(out, "<td class=\"n%s\" data-name=\"share\">%s</td><td class=\"signal\">",
-            documents == 0 ? " z" : "", page_share(documents, judged(rule)).text);
+            documents == 0 ? " z" : "", weft_page_share(documents, judged(rule)).text);
     page_histogram(out, rule);
     fputs("</td></tr>\n", out);
 }
@@ -80,7 +81,7 @@ static void example(FILE *out, const json_t *one) {
     fputs("<p class=\"from\"><bdi>", out);
     page_member(out, one, "file");
     fputs("</bdi>", out);
-    if (place > 0) fprintf(out, ", line or record %s", page_count(place).text);
+    if (place > 0) fprintf(out, ", line or record %s", weft_page_count(place).text);
     if (json_is_number(value)) fprintf(out, "; signal %.4g", json_number_value(value));
     fputs("</p>\n<pre dir=\"auto\">", out);
     page_member(out, one, "text");
@@ -104,7 +105,7 @@ static void examples(FILE *out, const json_t *report, const json_t *filter) {
     if (count == 0) return;
     fprintf(out,
             "<details><summary>%s of the texts that %s <small>(their beginnings)</small></summary><div>\n",
-            page_count((int64_t)count).text,
+            weft_page_count((int64_t)count).text,
             json_is_true(json_object_get(filter, "tag")) ? "were tagged" : "were dropped");
     json_array_foreach(rules, i, rule) {
         const json_t *list = examples_of(report, filter, rule);
@@ -124,7 +125,8 @@ static void heading(FILE *out, const json_t *filter, size_t number) {
     fprintf(out, "<h3 id=\"filter-%zu\"><code>", number);
     page_member(out, filter, "filter");
     fprintf(out, "</code></h3>\n<p class=\"note\">%s documents (%s) %s",
-            page_count(page_sum(rules, "documents")).text, page_bytes(page_sum(rules, "bytes")).text,
+            weft_page_count(page_sum(rules, "documents")).text,
+            weft_page_bytes(page_sum(rules, "bytes")).text,
             tag ? "tagged by its rules; none is dropped." : "dropped by its rules.");
     if (json_string_length(domains) > 0) {
         fputs(" Looks at documents of ", out);
@@ -138,7 +140,7 @@ void page_filters(FILE *out, const json_t *report) {
     const json_t *filters = json_object_get(report, "filters"), *filter, *rule;
     size_t i, j;
     if (json_array_size(filters) == 0) return;
-    page_section(out, "filters", "Why documents went");
+    weft_page_section(out, "filters", "Why documents went");
     fputs("<p class=\"note\">A document counts for the first rule that it breaks; shares are of the "
           "documents that reached the filter. The histograms show the signal of all of these, at heights "
           "that grow with the square root of their number, so that tails are seen; what a rule's bound "

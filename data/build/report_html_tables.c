@@ -34,19 +34,19 @@ static void files_table(FILE *out, const json_t *files) {
         fputs("<tr><th scope=\"row\" class=\"file\"><bdi>", out);
         page_member(out, one, "file");
         fputs("</bdi></th>", out);
-        for (int c = 0; c < COUNTS; c++) page_cell(out, page_integer(one, counts[c].key));
+        for (int c = 0; c < COUNTS; c++) weft_page_cell(out, page_integer(one, counts[c].key));
         fputs("</tr>\n", out);
         shown++;
     }
-    fprintf(out, "<tr class=\"sum\"><th scope=\"row\">all %s</th>", page_count((int64_t)total).text);
-    for (int c = 0; c < COUNTS; c++) page_cell(out, page_sum(files, counts[c].key));
+    fprintf(out, "<tr class=\"sum\"><th scope=\"row\">all %s</th>", weft_page_count((int64_t)total).text);
+    for (int c = 0; c < COUNTS; c++) weft_page_cell(out, page_sum(files, counts[c].key));
     fputs("</tr>\n</tbody></table></div>\n", out);
     if (shown < total)
         fprintf(
             out,
             "<p class=\"note\">%s of %s files are shown, the first of those where something was left out or "
             "repaired; all are in report.json.</p>\n",
-            page_count((int64_t)shown).text, page_count((int64_t)total).text);
+            weft_page_count((int64_t)shown).text, weft_page_count((int64_t)total).text);
 }
 
 void page_files(FILE *out, const json_t *report) {
@@ -55,7 +55,7 @@ void page_files(FILE *out, const json_t *report) {
     const json_t *one;
     if (total == 0) return;
     json_array_foreach(files, i, one) wrong += went_wrong(one);
-    page_section(out, "files", "What was read");
+    weft_page_section(out, "files", "What was read");
     fputs("<p class=\"note\">Malformed, empty, too long and invalid (no UTF-8, or with a zero byte) are "
           "documents that were passed over; repaired ones were read. Other records are those of WARC that "
           "hold no text. A damaged file was read up to its damage.</p>\n",
@@ -64,7 +64,7 @@ void page_files(FILE *out, const json_t *report) {
         fprintf(out,
                 "<details><summary>%s files, <small>%s of them with something left out or "
                 "repaired</small></summary><div>\n",
-                page_count((int64_t)total).text, page_count((int64_t)wrong).text);
+                weft_page_count((int64_t)total).text, weft_page_count((int64_t)wrong).text);
     files_table(out, files);
     if (total > OPEN_FILES) fputs("</div></details>\n", out);
     fputs("</section>\n", out);
@@ -83,17 +83,17 @@ static void add(left *sum, const json_t *one) {
 }
 
 static void left_row(FILE *out, const left *l, int64_t all_tokens) {
-    page_cell(out, l->documents);
-    page_cell(out, l->bytes);
-    page_cell(out, l->tokens);
-    fprintf(out, "<td class=\"n\">%s</td>", page_share(l->tokens, all_tokens).text);
+    weft_page_cell(out, l->documents);
+    weft_page_cell(out, l->bytes);
+    weft_page_cell(out, l->tokens);
+    fprintf(out, "<td class=\"n\">%s</td>", weft_page_share(l->tokens, all_tokens).text);
     if (l->tokens > 0)
         fprintf(out, "<td class=\"n\">%.2f</td>", (double)l->bytes / (double)l->tokens);
     else
         fputs("<td class=\"n z\">\xe2\x80\x93</td>", out);
-    page_cell(out, l->shards);
+    weft_page_cell(out, l->shards);
     fputs("<td class=\"edge\">", out);
-    page_bar(out, all_tokens > 0 ? (double)l->tokens / (double)all_tokens : 0, 0);
+    weft_page_bar(out, all_tokens > 0 ? (double)l->tokens / (double)all_tokens : 0, 0);
     fputs("</td></tr>\n", out);
 }
 
@@ -124,7 +124,7 @@ void page_final(FILE *out, const json_t *report) {
     size_t i;
     const json_t *one;
     if (json_array_size(domains) == 0) return;
-    page_section(out, "kept", "What is left");
+    weft_page_section(out, "kept", "What is left");
     fputs(
         "<div class=\"wide\"><table>\n"
         "<thead><tr><th>Domain</th><th>Split</th><th class=\"n\">documents</th><th class=\"n\">bytes</th><th "
@@ -160,21 +160,21 @@ void page_times(FILE *out, const json_t *times) {
         sum += seconds_of(one);
         if (seconds_of(one) > most) most = seconds_of(one);
     }
-    page_section(out, "times", "Time");
+    weft_page_section(out, "times", "Time");
     fprintf(out,
             "<p class=\"note\">%s in all stages. A stage that an earlier, interrupted build had done took "
             "none.</p>\n"
             "<div class=\"wide\"><table>\n"
             "<thead><tr><th>Stage</th><th class=\"n\">time</th><th "
             "class=\"n\">share</th><th></th></tr></thead>\n<tbody>\n",
-            page_seconds(sum).text);
+            weft_page_seconds(sum).text);
     json_array_foreach(times, i, one) {
         double s = seconds_of(one);
         fputs("<tr><th scope=\"row\">", out);
         page_string(out, json_array_get(one, 0));
         fprintf(out, "</th><td class=\"n%s\">%s</td><td class=\"n\">%.1f %%</td><td>", s > 0 ? "" : " z",
-                s > 0 ? page_seconds(s).text : "done before", sum > 0 ? 100 * s / sum : 0);
-        page_bar(out, most > 0 ? s / most : 0, 0);
+                s > 0 ? weft_page_seconds(s).text : "done before", sum > 0 ? 100 * s / sum : 0);
+        weft_page_bar(out, most > 0 ? s / most : 0, 0);
         fputs("</td></tr>\n", out);
     }
     fputs("</tbody></table></div>\n</section>\n", out);

@@ -34,19 +34,23 @@ weft_format_kind weft_source_kind(const char *path, weft_format_kind asked, weft
     static const struct {
         const char *ending;
         weft_format_kind kind;
-    } endings[] = {{".txt", WEFT_FORMAT_TXT},
-                   {".jsonl", WEFT_FORMAT_JSONL},
-                   {".ndjson", WEFT_FORMAT_JSONL},
-                   {".warc", WEFT_FORMAT_WARC},
-                   {".wet", WEFT_FORMAT_WET}};
+    } endings[] = {{".txt", WEFT_FORMAT_TXT},      {".jsonl", WEFT_FORMAT_JSONL},
+                   {".ndjson", WEFT_FORMAT_JSONL}, {".warc", WEFT_FORMAT_WARC},
+                   {".wet", WEFT_FORMAT_WET},      {".synthetic", WEFT_FORMAT_SYNTHETIC}};
+    weft_format_kind kind = WEFT_FORMAT_AUTO;
     size_t length = strlen(path);
     *packing = strip(path, &length, ".gz")    ? WEFT_GZIP
                : strip(path, &length, ".zst") ? WEFT_ZSTD
                                               : WEFT_PLAIN;
-    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++)
-        if (strip(path, &length, endings[i].ending))
-            return asked == WEFT_FORMAT_AUTO || asked == endings[i].kind ? endings[i].kind : WEFT_FORMAT_AUTO;
-    return WEFT_FORMAT_AUTO;
+    for (size_t i = 0; i < sizeof endings / sizeof *endings && kind == WEFT_FORMAT_AUTO; i++)
+        if (strip(path, &length, endings[i].ending)) kind = endings[i].kind;
+    if (kind == WEFT_FORMAT_SYNTHETIC && *packing != WEFT_PLAIN) return WEFT_FORMAT_AUTO;
+    return asked == WEFT_FORMAT_AUTO || asked == kind ? kind : WEFT_FORMAT_AUTO;
+}
+
+weft_format_kind weft_source_reads(const char *path, weft_format_kind asked) {
+    weft_packing packing;
+    return weft_source_kind(path, asked, &packing);
 }
 
 static weft_status unknown_name(const char *path) {
@@ -58,8 +62,8 @@ static weft_status unknown_name(const char *path) {
                   path);
     WEFT_FAIL(
         WEFT_EINPUT,
-        "%s: not a name that ends in .txt, .jsonl, .ndjson, .warc or .wet, or one of these with .gz or .zst; "
-        "give its format",
+        "%s: not a name that ends in .txt, .jsonl, .ndjson, .warc or .wet, or one of these with .gz or .zst, "
+        "or in .synthetic; give its format",
         path);
 }
 
@@ -87,6 +91,7 @@ static weft_status open_it(weft_source *s, const weft_source_options *options) {
     if (s->format == WEFT_FORMAT_AUTO) return unknown_name(s->path);
     if (s->format == WEFT_FORMAT_JSONL && !(s->json = weft_json_new(s->o.text_field, s->o.url_field)))
         WEFT_FAIL(WEFT_ENOMEM, "%s: no memory to read it", s->path);
+    if (s->format == WEFT_FORMAT_SYNTHETIC) return weft_source_open_synthetic(s);
     return weft_stream_open(&s->stream, s->path, packing);
 }
 
@@ -109,6 +114,7 @@ void weft_source_close(weft_source *s) {
     if (!s) return;
     weft_stream_close(s->stream);
     weft_json_free(s->json);
+    weft_source_close_synthetic(s);
     weft_text_free(&s->url);
     weft_text_free(&s->made);
     weft_text_free(&s->mended);
@@ -250,6 +256,8 @@ weft_status weft_source_next(weft_source *s, weft_document *doc, bool *end) {
             WEFT_TRY(weft_source_next_line(s, &found));
         else if (s->format == WEFT_FORMAT_WARC || s->format == WEFT_FORMAT_WET)
             WEFT_TRY(weft_source_next_record(s, &found));
+        else if (s->format == WEFT_FORMAT_SYNTHETIC)
+            WEFT_TRY(weft_source_next_synthetic(s, &found));
         else
             WEFT_TRY(weft_source_next_text(s, &found));
     }

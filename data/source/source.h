@@ -7,6 +7,7 @@
  *                 a member of a member ("meta.url"). Blank lines are ignored.
  *   .warc         response records with status 200 whose payload is HTML (made text, html.h) or plain text
  *   .wet          conversion records (WARC too): their text as it is
+ *   .synthetic    documents of a synthetic task, which the file names (synthetic.h); never packed
  * A format that is asked for (not AUTO) holds for the files whatever their names; "code" is as txt, and means
  * the name to decide the language. .parquet is refused with what converts it: no C library of Debian reads
  * it.
@@ -38,7 +39,8 @@ typedef struct weft_document {
     const char *domain; /* "" where the source names none */
     const char *url;    /* "" where the source names none; zero-terminated */
     const char *file;   /* as passed to weft_source_open */
-    int64_t line;       /* of jsonl the line, of WARC the record, from 1; 0: the file is the document */
+    int64_t line;       /* of jsonl the line, of WARC the record, of synthetic the document, from 1; 0: the
+                           file is the document */
 } weft_document;
 
 typedef enum weft_format {
@@ -47,7 +49,8 @@ typedef enum weft_format {
     WEFT_FORMAT_JSONL,
     WEFT_FORMAT_WARC,
     WEFT_FORMAT_WET,
-    WEFT_FORMAT_CODE
+    WEFT_FORMAT_CODE,
+    WEFT_FORMAT_SYNTHETIC
 } weft_format_kind;
 typedef enum weft_on_bad { WEFT_BAD_ERROR, WEFT_BAD_SKIP, WEFT_BAD_REPAIR } weft_on_bad;
 
@@ -95,6 +98,9 @@ weft_status weft_source_next(weft_source *s, weft_document *doc, bool *end);
  * from the start. WEFT_EINPUT when there is none (the file has changed). *text is malloc'ed. */
 weft_status weft_source_fetch(const char *path, const weft_source_options *options, int64_t line, char **text,
                               size_t *bytes);
+
+/* What a file of this name is read as where `asked` is the options' format; AUTO: it is refused. */
+weft_format_kind weft_source_reads(const char *path, weft_format_kind asked);
 
 /* The files that a recipe's path stands for, sorted by name (bytes): a file itself; the files below a
  * directory that the format reads (hidden ones and those in hidden directories left out; links to directories

@@ -124,8 +124,13 @@ static int by_name(const void *a, const void *b) {
 }
 
 static weft_status list(listing *l, const char *path) {
-    static const char *const read[] = {
-        ".txt, .jsonl, .ndjson, .warc, .wet", ".txt", ".jsonl, .ndjson", ".warc", ".wet", "text"};
+    static const char *const read[] = {".txt, .jsonl, .ndjson, .warc, .wet, .synthetic",
+                                       ".txt",
+                                       ".jsonl, .ndjson",
+                                       ".warc",
+                                       ".wet",
+                                       "text",
+                                       ".synthetic"};
     struct stat info;
     bool there = stat(path, &info) == 0;
     if (!there && !strpbrk(path, "*?["))

@@ -14,7 +14,8 @@ struct weft_source {
     weft_source_options o;   /* without NULL and 0 */
     weft_source_tally *tally;
     weft_stream *stream;
-    weft_json *json;             /* of jsonl */
+    weft_json *json;                         /* of jsonl */
+    struct weft_source_synthetic *synthetic; /* of synthetic */
     int64_t line;                /* lines or records that were begun; 0: the file is the document */
     int64_t only;                /* over 0: this line alone is wanted (weft_source_fetch) */
     bool quiet;                  /* nothing is reported: it was, when the file was read first */
@@ -73,5 +74,10 @@ weft_status weft_source_damaged(weft_source *s, const char *what);
 weft_status weft_source_next_line(weft_source *s, weft_document *doc);   /* source_lines.c: jsonl */
 weft_status weft_source_next_text(weft_source *s, weft_document *doc);   /* source_text.c: txt, code */
 weft_status weft_source_next_record(weft_source *s, weft_document *doc); /* source_warc.c: warc, wet */
+
+/* source_synthetic.c: the file is read when it is opened, and there is no stream. */
+weft_status weft_source_open_synthetic(weft_source *s);
+void weft_source_close_synthetic(weft_source *s);
+weft_status weft_source_next_synthetic(weft_source *s, weft_document *doc);
 
 #endif

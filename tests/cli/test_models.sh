@@ -263,12 +263,12 @@ done
 alone '[rank 1] error: torn/heldout/prose-00000.h5' text --data torn
 
 # ---- plan ----
-"$WEFT" plan "$SRC/configs/jamba-52b.yaml" --json >plan.json
+"$WEFT" plan "$SRC/configs/models/jamba-52b.yaml" --json >plan.json
 check 'Jamba: all parameters' test "$(number plan.json total)" = 51570323328
 check 'Jamba: those of one token' test "$(number plan.json active)" = 12110311296
 check 'Jamba: keys and values of 256 Ki tokens' test "$(number plan.json kv_cache_bytes)" = 4294967296
-expect 0 '"kv_cache_bytes": 16384,' "$WEFT" plan "$SRC/configs/jamba-52b.yaml" --json --context 1
-expect 0 '51570323328' "$WEFT" plan "$SRC/configs/jamba-52b.yaml"
+expect 0 '"kv_cache_bytes": 16384,' "$WEFT" plan "$SRC/configs/models/jamba-52b.yaml" --json --context 1
+expect 0 '51570323328' "$WEFT" plan "$SRC/configs/models/jamba-52b.yaml"
 expect 2 '--context 9223372036854775807' "$WEFT" plan "$tiny" --context 9223372036854775807
 expect 2 '--ranks 4294967297' "$WEFT" plan "$tiny" --ranks 4294967297
 expect 2 'cannot share' "$WEFT" plan "$tiny" --ranks 3

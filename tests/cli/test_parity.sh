@@ -49,6 +49,6 @@ expect 2 "model.num_attention_heads 4 is not a multiple of mesh.tp 3" mpirun -n 
 expect 2 "nothing to be compared with" "$WEFT" parity "$tiny"
 expect 2 "no tensor nowhere" env WEFT_PARITY_FAULT=1:nowhere mpirun -n 2 "$WEFT" parity "$tiny"
 expect 2 "must be above 0" "$WEFT" parity "$tiny" --tolerance 0
-expect 1 "on the machine of rank 0" mpirun -n 2 "$WEFT" parity "$SRC/configs/jamba-52b.yaml" data.path=random
+expect 1 "on the machine of rank 0" mpirun -n 2 "$WEFT" parity "$SRC/configs/models/jamba-52b.yaml" data.path=random
 expect 0 "usage: weft parity" "$WEFT" parity --help
 finish

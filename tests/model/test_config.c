@@ -489,7 +489,7 @@ static void random_text(char *out, size_t room, size_t least) {
     }
 }
 
-static double random_real(const weft_range *r) {
+static double random_real(const weft_field_range *r) {
     for (;;) {
         uint64_t bits = random_bits();
         double x;

@@ -4,12 +4,34 @@
 
 #include "train/suite/suite.h"
 
+typedef enum weft_suite_number { /* of weft_suite_tasks */
+                                 WEFT_SUITE_BITS,
+                                 WEFT_SUITE_RECALL,
+                                 WEFT_SUITE_COPY,
+                                 WEFT_SUITE_LABELS,
+                                 WEFT_SUITE_NEEDLE,
+                                 WEFT_SUITE_CHOICES,
+                                 WEFT_SUITE_INDUCTION,
+                                 WEFT_SUITE_ACTIVATIONS,
+                                 WEFT_SUITE_CONTEXT,
+                                 WEFT_SUITE_TASKS
+} weft_suite_number;
+
+typedef struct weft_suite_questions weft_suite_questions; /* of choices.file; suite_questions.h */
+
 typedef struct weft_suite_job {
     const weft_suite *suite;
     weft_modelfile *file;
     const weft_world *world;
-    weft_tokenizer *tokenizer; /* NULL where no task of the suite reads text */
+    weft_tokenizer *tokenizer;       /* NULL where no task of the suite reads text */
+    weft_suite_questions *questions; /* NULL without choices */
 } weft_suite_job;
+
+/* Which tasks a finished suite names; of "all", those that need no file of the user's, or have it. */
+void weft_suite_wanted(const weft_suite *s, bool wanted[WEFT_SUITE_TASKS]);
+bool weft_suite_wants_all(const weft_suite *s);
+/* Directory of the text that is scored: bits.data or the run's. */
+const char *weft_suite_data(const weft_suite_job *j);
 
 /* Documents are dealt: number i is rank i % size's. `values` [documents, each] holds this rank's; afterwards
  * every rank holds all. Collective. */

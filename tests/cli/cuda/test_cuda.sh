@@ -74,10 +74,10 @@ fits() { # BYTES RANKS CONFIG key=value...: on each GPU of that many
     check "${*##*/} on $ranks: $(number plan.json per_rank_bytes) bytes of $most" \
         test "$(number plan.json per_rank_bytes)" -gt 1000000000 -a "$(number plan.json per_rank_bytes)" -lt "$most"
 }
-fits 80000000000 1 "$SRC/configs/hybrid-1.3b.yaml"
-fits 80000000000 8 "$SRC/configs/hybrid-7b.yaml"
-fits 80000000000 64 "$SRC/configs/jamba-52b.yaml" device=cuda precision=bf16 mesh.ep=8
-fits 80000000000 512 "$SRC/configs/jamba-52b.yaml" device=cuda precision=bf16 mesh.ep=8
+fits 80000000000 1 "$SRC/configs/models/1.3b-hybrid-1-7.yaml"
+fits 80000000000 8 "$SRC/configs/models/7b-hybrid-1-7.yaml"
+fits 80000000000 64 "$SRC/configs/models/jamba-52b.yaml" device=cuda precision=bf16 mesh.ep=8
+fits 80000000000 512 "$SRC/configs/models/jamba-52b.yaml" device=cuda precision=bf16 mesh.ep=8
 
 # ---- what cannot be ----
 
