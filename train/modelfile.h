@@ -34,7 +34,7 @@ bool weft_modelfile_fits(const weft_modelfile *f, weft_hash128 digest);
  * Not collective. */
 weft_status weft_modelfile_tokenizer(const weft_modelfile *f, weft_tokenizer **out);
 
-/* Sizes the device's arena for forward passes of B sequences of T tokens, and for reading logits. */
+/* Sizes the device's arena for weft_model_losses of B sequences of T tokens. */
 weft_status weft_modelfile_size(weft_modelfile *f, int64_t B, int64_t T);
 
 #endif

@@ -62,6 +62,17 @@ check 'each run has its log' grep -q 'step 24/24' side/hybrid-s1/log.txt side/ma
 expect 0 '' mpirun -n 2 "$WEFT" ablate ratio.yaml out=two
 check 'on two ranks the same results' same_results two
 
+# ---- another ablation that shares the runs ----
+sed -e 's/^out: one/out: also\nruns: one/' -e 's/mamba: .*/rope: {model: {positions: rope}}/' ratio.yaml >also.yaml
+touch -d '2001-01-01' one/hybrid-s2/eval.json
+expect 0 'run 3 of 4: rope-s1 is done' "$WEFT" ablate also.yaml
+check 'new runs lie beside the others' test -s one/rope-s2/eval.json -a ! -e also/rope-s2 -a ! -e also/hybrid-s1
+check 'those of both are not done again' test one/hybrid-s2/eval.json -ot kept.json
+check 'each has its own results' test "$(json also/results.json '[v["name"] for v in v["variants"]]')" = "['hybrid', 'rope']" -a -s also/report.html
+check 'and the first stay' cmp one/results.json kept.json
+sed -i 's/hybrid: {}/hybrid: {model: {positions: rope}}/' also.yaml
+expect 2 'model.positions' "$WEFT" ablate also.yaml
+
 # ---- killed, and begun again ----
 # kill_when 'CONDITION' OUT: kill -9 as soon as it holds; a fast machine may be done before
 kill_when() {

@@ -4,6 +4,7 @@
 
 #include "runtime/yaml.h"
 #include "train/ablate/ablation.h"
+#include "train/ablate/compare.h"
 
 /* The file's own keys that have one value. */
 typedef enum weft_ablation_key {
@@ -62,26 +63,9 @@ weft_status weft_ablation_differences(const weft_config *a, const weft_config *b
  * with `wait`. */
 weft_status weft_ablation_lock(const weft_ablation *a, const char *name, bool wait, int *fd);
 
-/* What a run left. */
-typedef struct weft_ablation_record {
-    double *loss; /* of each step; NaN where it was not finite */
-    int64_t steps, not_finite;
-    json_t *eval;
-} weft_ablation_record;
-
+/* Run i, from its files. */
 weft_status weft_ablation_record_read(const weft_ablation *a, int i, weft_ablation_record *out);
 void weft_ablation_record_free(weft_ablation_record *r);
-/* Mean of the finite losses of the last tenth of the steps; NaN without any. */
-double weft_ablation_final_loss(const weft_ablation_record *r);
-int64_t weft_ablation_spikes(const weft_ablation_record *r);
-
-json_t *weft_ablation_heldout(const weft_ablation_record *runs, int seeds);
-json_t *weft_ablation_tasks(const weft_ablation_record *runs, int seeds);
-double weft_ablation_activation_max(const weft_ablation_record *runs, int seeds);
-
-/* The three differences of a variant's runs to the baseline's; `same_batches`: they may be paired by step. */
-json_t *weft_ablation_difference(const weft_ablation_record *x, const weft_ablation_record *base, int seeds,
-                                 bool same_batches);
 
 /* A script for bash that submits the runs as a Slurm array, and the report behind it. */
 weft_status weft_ablation_slurm(const weft_ablation *a, int count, char **overrides);

@@ -91,17 +91,19 @@ double weft_ablation_final_loss(const weft_ablation_record *r) {
     return counted ? sum / (double)counted : NAN;
 }
 
-int64_t weft_ablation_spikes(const weft_ablation_record *r) {
+bool weft_ablation_spike(const double *loss, int64_t i) {
     double before[BEFORE], off[BEFORE];
+    int64_t n = 0;
+    if (i < BEFORE || !isfinite(loss[i])) return false;
+    for (int64_t k = i - BEFORE; k < i; k++)
+        if (isfinite(loss[k])) before[n++] = loss[k];
+    double median = weft_median(before, n);
+    for (int64_t k = 0; k < n; k++) off[k] = fabs(before[k] - median);
+    return n > 0 && loss[i] - median > TIMES * weft_median(off, n);
+}
+
+int64_t weft_ablation_spikes(const weft_ablation_record *r) {
     int64_t spikes = 0;
-    for (int64_t i = BEFORE; i < r->steps; i++) {
-        int64_t n = 0;
-        for (int64_t k = i - BEFORE; k < i; k++)
-            if (isfinite(r->loss[k])) before[n++] = r->loss[k];
-        double median = weft_median(before, n);
-        for (int64_t k = 0; k < n; k++) off[k] = fabs(before[k] - median);
-        double deviation = weft_median(off, n);
-        spikes += n > 0 && isfinite(r->loss[i]) && r->loss[i] - median > TIMES * deviation;
-    }
+    for (int64_t i = 0; i < r->steps; i++) spikes += weft_ablation_spike(r->loss, i);
     return spikes;
 }

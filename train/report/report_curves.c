@@ -1,12 +1,12 @@
 /* Curves: of the steps of runs, smoothed, and of what eval.json says, averaged over seeds. */
-#include "train/ablate/paired.h"
+#include "train/ablate/compare.h"
 #include "train/report/report_internal.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { GRID = 161, SPIKE_WINDOW = 50 };
+enum { GRID = 161 };
 
 /* ---- memory ---- */
 typedef struct block {
@@ -144,24 +144,13 @@ report_curve report_difference(report *r, report_curve a, report_curve b) {
 }
 
 /* ---- spikes ---- */
-static bool is_spike(const report_run *run, int64_t i) {
-    double before[SPIKE_WINDOW], away[SPIKE_WINDOW], loss = report_step(run, i, REPORT_LOSS);
-    int64_t n = 0;
-    if (!isfinite(loss)) return false;
-    for (int64_t j = i - SPIKE_WINDOW; j < i; j++) {
-        double v = report_step(run, j, REPORT_LOSS);
-        if (isfinite(v)) before[n++] = v;
-    }
-    double middle = weft_median(before, n);
-    for (int64_t j = 0; j < n; j++) away[j] = fabs(before[j] - middle);
-    return loss > middle + 6 * weft_median(away, n);
-}
-
 int64_t report_spikes(report *r, const report_run *run, double **at) {
     int64_t count = 0;
+    double *loss = report_reals(r, run->count);
     *at = report_reals(r, run->count);
-    for (int64_t i = SPIKE_WINDOW; *at && i < run->count; i++)
-        if (is_spike(run, i)) (*at)[count++] = (double)i;
+    for (int64_t i = 0; loss && i < run->count; i++) loss[i] = report_step(run, i, REPORT_LOSS);
+    for (int64_t i = 0; loss && *at && i < run->count; i++)
+        if (weft_ablation_spike(loss, i)) (*at)[count++] = (double)i;
     return count;
 }
 

@@ -1,6 +1,6 @@
 /* Groups side by side: whose steps may be compared, and the rows of the table of results where no ablation
  * has made them. */
-#include "train/ablate/ablation_internal.h"
+#include "train/ablate/compare.h"
 #include "train/output.h"
 #include "train/report/report_internal.h"
 
