@@ -3,7 +3,7 @@
 #include "support/capture.h"
 #include "support/suite.h"
 #include "train/ablate/ablation.h"
-#include "train/ablate/paired.h"
+#include "train/statistics.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,6 +1,6 @@
 /* Runs of one variant, which differ in the seed, and their differences to the baseline's. */
 #include "train/ablate/ablation_internal.h"
-#include "train/ablate/paired.h"
+#include "train/statistics.h"
 #include "train/output.h"
 
 #include <math.h>

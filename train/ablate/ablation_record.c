@@ -1,7 +1,7 @@
 /* What a run left: the loss of every step, and its evaluation. */
 #include "runtime/fs.h"
 #include "train/ablate/ablation_internal.h"
-#include "train/ablate/paired.h"
+#include "train/statistics.h"
 
 #include <errno.h>
 #include <math.h>

@@ -22,9 +22,6 @@ typedef double weft_bench_clock(void);
 weft_bench_clock *weft_bench_clock_of(const weft_device *d);
 bool weft_bench_own_time(const weft_device *d); /* is it the process's? */
 
-/* The middle of n numbers, which are sorted. */
-double weft_bench_median(double *x, int n);
-
 weft_status weft_cmd_bench_machine(const weft_world *w, int argc, char **argv);
 weft_status weft_cmd_bench_step(const weft_world *w, int argc, char **argv);
 

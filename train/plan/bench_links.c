@@ -2,6 +2,7 @@
 #include "parallel/comm.h"
 #include "train/clock.h"
 #include "train/plan/bench.h"
+#include "train/statistics.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -36,8 +37,7 @@ static void measure(weft_comm *c, weft_group_kind g, void *memory, int64_t bytes
         reduce[at] = (double)(others * bytes) / time_once(c, g, memory, bytes, true);
         small[at] = time_once(c, g, memory, SMALL, false) / ceil(log2(others + 1));
     }
-    *out = (weft_link){weft_bench_median(gather, rounds), weft_bench_median(reduce, rounds),
-                       weft_bench_median(small, rounds)};
+    *out = (weft_link){weft_median(gather, rounds), weft_median(reduce, rounds), weft_median(small, rounds)};
 }
 
 weft_status weft_bench_links(const weft_world *w, weft_device *d, int rounds, weft_machine *out) {

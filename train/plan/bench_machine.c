@@ -2,6 +2,7 @@
 #include "ops.h"
 #include "train/clock.h"
 #include "train/plan/bench.h"
+#include "train/statistics.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -236,23 +237,17 @@ static void calibrate(bench *b, probe *p) {
     }
 }
 
-static int compare(const void *a, const void *b) {
-    const double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-double weft_bench_median(double *x, int n) {
-    qsort(x, (size_t)n, sizeof *x, compare);
-    return n % 2 ? x[n / 2] : (x[n / 2 - 1] + x[n / 2]) / 2;
-}
-
 static double mean_over_ranks(const weft_world *w, double x) {
-    const double fine = 1e6; /* rates are large, seconds above a nanosecond */
-    return (double)weft_world_sum_i64((int64_t)(x * (x < 1e3 ? fine * fine : 1))) /
-           (x < 1e3 ? fine * fine : 1) / w->size;
+    double sum = 0, *all = malloc((size_t)w->size * sizeof *all);
+    WEFT_CHECK(all, "no memory for %d numbers", w->size);
+    weft_world_allgather(&x, all, sizeof x);
+    for (int r = 0; r < w->size; r++) sum += all[r];
+    free(all);
+    return sum / w->size;
 }
 
 static void conclude(const weft_world *w, probe *p, int rounds) {
-    double x = mean_over_ranks(w, weft_bench_median(p->got, rounds));
+    double x = mean_over_ranks(w, weft_median(p->got, rounds));
     if (p->number)
         *p->number = x;
     else

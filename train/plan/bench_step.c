@@ -5,6 +5,7 @@
 #include "train/options.h"
 #include "train/output.h"
 #include "train/plan/bench.h"
+#include "train/statistics.h"
 #include "train/plan/estimate.h"
 #include "train/plan/plan.h"
 
@@ -77,7 +78,7 @@ static weft_status run_steps(session *s, const request *r, measured *m) {
         for (int64_t i = 0; i < r->steps; i++) (void)time_step(s);
         weft_tally_stop(&m->tally, d);
     }
-    m->median = weft_bench_median(m->seconds, (int)r->steps);
+    m->median = weft_median(m->seconds, r->steps);
     m->least = m->seconds[0];
     m->most = m->seconds[r->steps - 1];
     return WEFT_OK;

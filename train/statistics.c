@@ -1,4 +1,4 @@
-#include "train/ablate/paired.h"
+#include "train/statistics.h"
 
 #include <math.h>
 #include <stdlib.h>

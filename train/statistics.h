@@ -1,6 +1,6 @@
-/* Paired differences with confidence intervals. */
-#ifndef WEFT_PAIRED_H
-#define WEFT_PAIRED_H
+/* Paired differences with confidence intervals, and medians. */
+#ifndef WEFT_STATISTICS_H
+#define WEFT_STATISTICS_H
 
 #include <stdint.h>
 
@@ -13,6 +13,6 @@ typedef struct weft_interval {
 weft_interval weft_paired_difference(const double *x, const double *y, int64_t n, double level);
 /* Quantile of Student's t with df degrees of freedom, 0 < p < 1. */
 double weft_student_quantile(double p, double df);
-double weft_median(double *x, int64_t n); /* reorders x; NaN when n is 0 */
+double weft_median(double *x, int64_t n); /* sorts x; NaN when n is 0 */
 
 #endif
