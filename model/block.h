@@ -85,7 +85,7 @@ struct weft_pass {
     bool training;
     bool recomputing;         /* the forward pass of a block is run again: statistics are not */
     weft_block_cache *caches; /* one a block, or NULL */
-    const weft_watch *watch;  /* never NULL */
+    const weft_watch *watch;  /* NULL: nobody looks */
     /* Router statistics of the MoE blocks, in order: counts [L,k,X], prob_sum [L,X], lse2 [L]; of this rank's
      * rows until the model sums them over cp x tp. */
     int64_t *moe_counts;
@@ -151,7 +151,7 @@ static inline int64_t weft_chunk_start(const weft_pass *s, int64_t c) {
 
 static inline void weft_watch_inside(const weft_block *b, const weft_pass *s, const char *name,
                                      const weft_act *x, int64_t ld, int64_t rows, int64_t width) {
-    if (s->watch->inside && !s->dev->dry && !s->recomputing)
+    if (s->watch && s->watch->inside && !s->dev->dry && !s->recomputing)
         s->watch->inside(s->watch->of, b, name, x, ld, 0, rows, width);
 }
 

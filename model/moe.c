@@ -134,7 +134,7 @@ static void route(weft_block *b, weft_pass *s, const dims *n, const weft_act *x)
     weft_router r = router_problem(b, s, n);
     r.logits = logits;
     ops->router_fwd(dev, &r);
-    if (s->watch->routed && !dev->dry && !s->recomputing)
+    if (s->watch && s->watch->routed && !dev->dry && !s->recomputing)
         s->watch->routed(s->watch->of, b, r.ids, s->rows, n->k);
     if (s->training && !s->recomputing)
         ops->router_stats(dev, s->moe_counts + b->moe_index * n->k * n->X,
