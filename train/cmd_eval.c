@@ -178,7 +178,7 @@ static weft_status evaluate(const request *r, const weft_world *w, const char *p
     st = weft_world_agree(st);
     if (st == WEFT_OK) st = weft_modelfile_open(f, w, path);
     if (st == WEFT_OK) {
-        st = weft_suite_run(&r->suite, f, w, &result);
+        st = weft_suite_run(&r->suite, f, w, NULL, &result);
         if (st == WEFT_OK && w->rank == 0) st = report(r, result);
         st = weft_world_agree(st);
         json_decref(result);

@@ -175,6 +175,14 @@ check 'nothing was touched' same_results r
 expect 0 '' "$WEFT" ablate ratio.yaml out=r log.every=1 checkpoint.every=0
 expect 0 'evaluating mamba-s1' "$WEFT" ablate ratio.yaml out=r eval.tasks=bits
 check 'only the evaluation was done again' test "$(json r/results.json '[x["tasks"] for x in v["variants"]]')" = '[{}, {}]'
+python3 -c 'import json
+e = json.load(open("r/mamba-s1/eval.json"))
+e["bits"]["sequences"]["web"][0][0] += 1000
+json.dump(e, open("r/mamba-s1/eval.json", "w"))'
+expect 0 'evaluating mamba-s1' "$WEFT" ablate ratio.yaml out=r 'eval.tasks=bits, recall' eval.recall.pairs=3
+check 'a task that was asked alike is not asked again' test "$(json r/mamba-s1/eval.json 'v["bits"]["sequences"]["web"][0][0] > 1000 and v["recall"][0]["pairs"]')" = 3
+expect 0 'evaluating mamba-s1' "$WEFT" ablate ratio.yaml out=r 'eval.tasks=bits, recall' eval.bits.max_sequences=3
+check 'one that was asked otherwise is' test "$(json r/mamba-s1/eval.json 'v["bits"]["sequences"]["web"][0][0] < 1000')" = True
 check 'training was kept' test "$(grep -c . r/mamba-s1/metrics.jsonl)" -eq 24
 
 # ---- a run that fails ----

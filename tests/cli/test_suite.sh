@@ -89,6 +89,14 @@ expect 2 'needle.lengths: 16 tokens are too few' timeout 120 mpirun -n 2 "$WEFT"
 expect 2 'the settings of the evaluation' timeout 120 mpirun -n 1 "$WEFT" eval run --suite recall : -n 1 "$WEFT" eval run --suite copy
 together 'nowhere/x.json: cannot be written' mpirun -n 2 "$WEFT" eval gone --suite recall -o nowhere/x.json # before the work
 
+# ---- induction on the lines of copy ----
+mpirun -n 2 "$WEFT" eval run --suite induction induction.text=copy "${small[@]}" --json 2>/dev/null >copy.json
+has copy.json '"text": "copy"' '"score": '
+check 'heads that have learnt nothing look everywhere alike' python3 -c 'import json
+i = json.load(open("copy.json"))["induction"]
+assert all(abs(h["score"] / i["chance"] - 1) < 0.2 for h in i["heads"]) and i["heads"], i'
+expect 2 "induction.text is 'words'" "$WEFT" eval run --suite induction induction.text=words
+
 # ---- a model without text ----
 expect 0 'done: step 1' "$WEFT" train "$tiny" run=random train.steps=1
 together 'holds no tokenizer.model' mpirun -n 2 "$WEFT" eval random --suite context,recall

@@ -140,7 +140,7 @@ json_t *made_suite_result(weft_modelfile *f, const char *const *settings, int co
     weft_suite_defaults(&s);
     for (int i = 0; i < count; i++) ck_assert_int_eq(weft_suite_set(&s, settings[i], "here"), WEFT_OK);
     ck_assert_int_eq(weft_suite_finish(&s), WEFT_OK);
-    ck_assert_int_eq(weft_suite_run(&s, f, &w, &out), WEFT_OK);
+    ck_assert_int_eq(weft_suite_run(&s, f, &w, NULL, &out), WEFT_OK);
     ck_assert_ptr_nonnull(out);
     ck_assert(f->model.watch.inside == NULL);
     return out;

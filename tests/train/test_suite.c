@@ -161,7 +161,7 @@ static weft_status refused(weft_modelfile *f, const char *tasks, json_t **out) {
     s.context.lengths.count = 1;
     ck_assert_int_eq(weft_suite_finish(&s), WEFT_OK);
     capture();
-    weft_status st = weft_suite_run(&s, f, &g_w, out);
+    weft_status st = weft_suite_run(&s, f, &g_w, NULL, out);
     release();
     return st;
 }
@@ -208,7 +208,7 @@ START_TEST(too_short_for_a_needle) {
     s.needle.lengths.of[0] = 16;
     ck_assert_int_eq(set_tasks(&s, "needle"), WEFT_OK);
     capture();
-    ck_assert_int_eq(weft_suite_run(&s, f, &g_w, &r), WEFT_EINPUT);
+    ck_assert_int_eq(weft_suite_run(&s, f, &g_w, NULL, &r), WEFT_EINPUT);
     release();
     ck_assert_ptr_nonnull(strstr(message, "needle.lengths: 16 tokens are too few"));
     ck_assert_int_eq(lines(message), 1);

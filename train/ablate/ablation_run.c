@@ -178,6 +178,16 @@ static weft_status keep_result(const weft_ablation_run *r, json_t *result) {
     return st;
 }
 
+/* Of an evaluation of the trained model that asked for something else as well; NULL: none. */
+static json_t *known_result(const weft_ablation_run *r) {
+    char path[WEFT_PATH_SIZE];
+    if (weft_fs_path(path, "%s/eval.json", r->dir) != WEFT_OK) return NULL;
+    json_t *eval = json_load_file(path, 0, NULL);
+    if (json_integer_value(json_object_get(eval, "step")) == r->config.train.steps) return eval;
+    json_decref(eval);
+    return NULL;
+}
+
 static weft_status evaluate(const weft_ablation *a, const weft_ablation_run *r, const weft_world *w) {
     weft_modelfile f;
     json_t *result = NULL;
@@ -190,7 +200,9 @@ static weft_status evaluate(const weft_ablation *a, const weft_ablation_run *r, 
                        "further? Remove that checkpoint, or choose another `out`",
                        r->dir, (long long)f.step, (long long)r->config.train.steps);
     st = weft_world_agree(st);
-    if (st == WEFT_OK) st = weft_suite_run(&a->suite, &f, w, &result);
+    json_t *known = known_result(r);
+    if (st == WEFT_OK) st = weft_suite_run(&a->suite, &f, w, known, &result);
+    json_decref(known);
     weft_modelfile_close(&f);
     WEFT_TRY(st);
     if (w->rank == 0) st = keep_result(r, result);

@@ -78,10 +78,15 @@ static bool has_attention(const weft_model *m) {
     return false;
 }
 
+static bool reads_text(const weft_suite_job *j, int task) {
+    return runners[task].reads_text ||
+           (task == WEFT_SUITE_INDUCTION && strcmp(j->suite->induction.text, "copy") == 0);
+}
+
 /* Why this model or its data cannot do a task; NULL: they can. */
 static const char *unfit_for(const weft_suite_job *j, int task) {
     const char *data = weft_suite_data(j);
-    if (runners[task].reads_text && !*j->file->tokenizer)
+    if (reads_text(j, task) && !*j->file->tokenizer)
         return "holds no tokenizer.model (trained on random tokens?), which tasks on text need";
     if (task == WEFT_SUITE_BITS && !*data) return "names no data; add --data DIR";
     if (task == WEFT_SUITE_BITS && strcmp(data, "random") == 0)
@@ -103,7 +108,7 @@ static weft_status prepare(weft_suite_job *j, const bool wanted[WEFT_SUITE_TASKS
     for (int i = 0; i < WEFT_SUITE_TASKS; i++) {
         if (!wanted[i]) continue;
         WEFT_TRY(check_task(j, i, &unfit[i]));
-        if (runners[i].reads_text && !unfit[i] && !j->tokenizer)
+        if (reads_text(j, i) && !unfit[i] && !j->tokenizer)
             WEFT_TRY(weft_modelfile_tokenizer(j->file, &j->tokenizer));
     }
     if (wanted[WEFT_SUITE_CHOICES] && !unfit[WEFT_SUITE_CHOICES])
@@ -145,6 +150,12 @@ static weft_status run_task(weft_suite_job *j, int task, const char *unfit, json
         weft_info("%s is skipped: %s", name, unfit);
         return weft_world_agree(keep(result, name, json_pack("{s:s}", "skipped", unfit)));
     }
+    if (weft_world_any(weft_suite_known(j->known, j->suite, task))) {
+        st = keep(result, name, json_incref(json_object_get(j->known, name)));
+        if (st == WEFT_OK && task == WEFT_SUITE_ACTIVATIONS)
+            st = keep(result, "experts", json_incref(json_object_get(j->known, "experts")));
+        return weft_world_agree(st);
+    }
     WEFT_TRY(weft_world_agree(runners[task].run(j, &value)));
     st = keep(result, name, value);
     if (task != WEFT_SUITE_ACTIVATIONS) return weft_world_agree(st);
@@ -172,8 +183,9 @@ static weft_status run_tasks(weft_suite_job *j, const bool wanted[WEFT_SUITE_TAS
     return st;
 }
 
-weft_status weft_suite_run(const weft_suite *s, weft_modelfile *f, const weft_world *w, json_t **out) {
-    weft_suite_job j = {.suite = s, .file = f, .world = w};
+weft_status weft_suite_run(const weft_suite *s, weft_modelfile *f, const weft_world *w, const json_t *known,
+                           json_t **out) {
+    weft_suite_job j = {.suite = s, .file = f, .world = w, .known = w->rank == 0 ? known : NULL};
     bool wanted[WEFT_SUITE_TASKS];
     const char *unfit[WEFT_SUITE_TASKS] = {NULL};
     weft_suite_wanted(s, wanted);

@@ -51,7 +51,8 @@ typedef struct weft_suite {
         int64_t depths, documents, needles; /* depths: evenly from 0 to 1; documents of each cell */
     } needle;
     struct {
-        int64_t tokens, documents; /* of random ids, then the same again */
+        char text[16];             /* random: ids, then the same again; copy: documents of that task */
+        int64_t tokens, documents; /* of copy: words */
     } induction;
     struct {
         char file[1024]; /* jsonl */
@@ -112,8 +113,11 @@ char *weft_suite_text(const weft_suite *s);
  *                    with activations
  *   "context": [ {"tokens", "prefill_tokens_per_second", "decode_tokens_per_second", "cache_bytes",
  *                 "activation_bytes"} ] }
- * Tasks that were not asked for are absent; numbers that are not finite are null. */
-weft_status weft_suite_run(const weft_suite *s, weft_modelfile *f, const weft_world *w, json_t **out);
+ * Tasks that were not asked for are absent; numbers that are not finite are null.
+ * `known`: an earlier result of the same model, or NULL; tasks whose settings have not changed are taken from
+ * it. Rank 0's counts. */
+weft_status weft_suite_run(const weft_suite *s, weft_modelfile *f, const weft_world *w, const json_t *known,
+                           json_t **out);
 
 /* The result as tables of text; and of its member "bits" alone. */
 void weft_suite_print(const json_t *result, FILE *out);

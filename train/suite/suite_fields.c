@@ -87,7 +87,11 @@ static const field fields[] = {
         "from 0 (2 or \"2\"), its text, or its letter (\"C\"), a text before a letter before an index. The "
         "choice follows the text behind a space, unless it begins with one or the text is empty or ends with "
         "white space. Other members are ignored."),
-    INT("induction.tokens", induction.tokens, "64", 2, MANY, "Random tokens, which are then repeated."),
+    TEXT("induction.text", induction.text, "random",
+         "random: tokens of the whole vocabulary; copy: documents of the task copy, for models that know "
+         "little "
+         "else."),
+    INT("induction.tokens", induction.tokens, "64", 2, MANY, "Tokens, or words, which are then repeated."),
     INT("induction.documents", induction.documents, "8", 1, MANY, "Sequences of them."),
     INT("activations.sequences", activations.sequences, "8", 1, MANY,
         "Sequences of each domain of bits.data, of bits.seq_len tokens; random tokens without data."),
@@ -280,6 +284,8 @@ weft_status weft_suite_finish(weft_suite *s) {
         WEFT_FAIL(WEFT_EINPUT,
                   "needle.needles: %lld keys and values need a vocabulary of as many; it is %lld",
                   (long long)s->needle.needles, (long long)s->vocabulary);
+    if (strcmp(s->induction.text, "random") != 0 && strcmp(s->induction.text, "copy") != 0)
+        WEFT_FAIL(WEFT_EINPUT, "induction.text is '%s'; it must be random or copy", s->induction.text);
     char names[sizeof s->tasks] = "";
     for (int i = 0; i < WEFT_SUITE_TASKS; i++) {
         size_t n = strlen(names);

@@ -25,11 +25,14 @@ typedef struct weft_suite_job {
     const weft_world *world;
     weft_tokenizer *tokenizer;       /* NULL where no task of the suite reads text */
     weft_suite_questions *questions; /* NULL without choices */
+    const json_t *known;             /* of rank 0: see weft_suite_run */
 } weft_suite_job;
 
 /* Which tasks a finished suite names; of "all", those that need no file of the user's, or have it. */
 void weft_suite_wanted(const weft_suite *s, bool wanted[WEFT_SUITE_TASKS]);
 bool weft_suite_wants_all(const weft_suite *s);
+/* Whether an earlier result (or NULL) holds the task, asked with the same settings. */
+bool weft_suite_known(const json_t *known, const weft_suite *s, int task);
 /* Directory of the text that is scored: bits.data or the run's. */
 const char *weft_suite_data(const weft_suite_job *j);
 
