@@ -54,15 +54,20 @@ double weft_student_quantile(double p, double df) {
     return low + (high - low) / 2;
 }
 
-weft_interval weft_paired_difference(const double *x, const double *y, int64_t n, double level) {
+weft_interval weft_paired_difference(const double *x, const double *y, const double *w, int64_t n,
+                                     double level) {
     weft_interval out = {NAN, NAN, NAN, n};
     if (n < 1) return (weft_interval){NAN, NAN, NAN, 0};
-    double sum = 0, squares = 0;
-    for (int64_t i = 0; i < n; i++) sum += x[i] - y[i];
-    out.mean = sum / (double)n;
+    double sum = 0, weights = 0, squares = 0;
+    for (int64_t i = 0; i < n; i++) {
+        double weight = w ? w[i] : 1;
+        sum += weight * (x[i] - y[i]);
+        weights += weight;
+    }
+    out.mean = sum / weights;
     if (n < 2) return out;
     for (int64_t i = 0; i < n; i++) {
-        double d = x[i] - y[i] - out.mean;
+        double d = (w ? w[i] : 1) * (x[i] - y[i] - out.mean) * (double)n / weights;
         squares += d * d;
     }
     double error = sqrt(squares / (double)(n - 1) / (double)n);

@@ -50,16 +50,16 @@ END_TEST
 
 START_TEST(differences) {
     const double x[] = {1, 2, 4}, y[] = {0, 0, 1};
-    weft_interval i = weft_paired_difference(x, y, 3, 0.95);
+    weft_interval i = weft_paired_difference(x, y, NULL, 3, 0.95);
     ck_assert_int_eq(i.pairs, 3);
     ck_assert_double_eq(i.mean, 2);
     ck_assert_double_eq_tol(i.low, 2 - 4.3026527 / sqrt(3), 1e-6);
     ck_assert_double_eq_tol(i.high, 2 + 4.3026527 / sqrt(3), 1e-6);
-    i = weft_paired_difference(x, y, 1, 0.95);
+    i = weft_paired_difference(x, y, NULL, 1, 0.95);
     ck_assert_int_eq(i.pairs, 1);
     ck_assert_double_eq(i.mean, 1);
     ck_assert(isnan(i.low) && isnan(i.high));
-    i = weft_paired_difference(x, y, 0, 0.95);
+    i = weft_paired_difference(x, y, NULL, 0, 0.95);
     ck_assert(i.pairs == 0 && isnan(i.mean) && isnan(i.low));
 }
 END_TEST
@@ -244,11 +244,17 @@ START_TEST(known_differences) {
     ck_assert_double_eq_tol(real_at(results, "variants/1/difference/train/mean"), 0.25, 1e-9);
     ck_assert_double_eq_tol(real_at(results, "variants/1/difference/train/high"),
                             0.25 + 3.1824463 * 0.1290994 / 2, 1e-6);
-    /* Sequences -0.5, -0.25, 0 (the one without targets does not count): t(0.975, 2) = 4.3026527. */
+    /* Sequences of 10, 10 and 3 tokens: -0.5, -0.25, 0 a token (the one without targets does not count), so
+     * -7.5 in
+     * 23. Weighted deviations 3 w/23 (d + 7.5/23): -0.2268431, 0.0992439, 0.1275992; t(0.975, 2) = 4.3026527.
+     */
     EQUAL("variants/1/difference/heldout/pairs", 3);
-    EQUAL("variants/1/difference/heldout/mean", -0.25);
-    ck_assert_double_eq_tol(real_at(results, "variants/1/difference/heldout/low"),
-                            -0.25 - 4.3026527 * 0.25 / sqrt(3), 1e-6);
+    EQUAL("variants/1/difference/heldout/mean", -7.5 / 23);
+    ck_assert_double_eq_tol(
+        real_at(results, "variants/1/difference/heldout/low"),
+        -7.5 / 23 -
+            4.3026527 * sqrt((0.2268431 * 0.2268431 + 0.0992439 * 0.0992439 + 0.1275992 * 0.1275992) / 6),
+        1e-6);
     EQUAL("variants/1/difference/seeds/pairs", 2);
     EQUAL("variants/1/difference/seeds/mean", -0.5);
     json_decref(results);

@@ -118,7 +118,7 @@ weft_status weft_ablation_conclude(const weft_ablation *a, json_t **results);
  *      "difference": null for the baseline, else {
  *         "train":   {"mean", "low", "high", "pairs"},       loss of the same batch, last quarter of the
  *                                                            steps, in blocks of ten; pairs: blocks
- *         "heldout": {"mean", "low", "high", "pairs"},       nats a token of the same sequence, mean over
+ *         "heldout": {"mean", "low", "high", "pairs"},       nats a token, by sequences, mean over
  *                                                            seeds; pairs: sequences
  *         "seeds":   {"mean", "low", "high", "pairs"} } } ] }   held-out loss, all domains; pairs: seeds
  * Intervals are paired, 95 %, by Student's t. low and high are null for one pair; mean is null too, and pairs

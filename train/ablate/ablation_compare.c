@@ -114,31 +114,35 @@ double weft_ablation_activation_max(const weft_ablation_record *runs, int seeds)
 
 /* Values in pairs, growing. */
 typedef struct pairs {
-    double *x, *y;
+    double *x, *y, *weight;
     int64_t count, capacity;
     bool no_memory;
 } pairs;
 
-static void add_pair(pairs *p, double x, double y) {
+static void add_pair(pairs *p, double x, double y, double weight) {
     if (p->count == p->capacity) {
         int64_t capacity = p->capacity ? 2 * p->capacity : 256;
         double *xs = realloc(p->x, (size_t)capacity * sizeof *xs);
         if (xs) p->x = xs;
         double *ys = realloc(p->y, (size_t)capacity * sizeof *ys);
         if (ys) p->y = ys;
-        p->no_memory |= !xs || !ys;
+        double *weights = realloc(p->weight, (size_t)capacity * sizeof *weights);
+        if (weights) p->weight = weights;
+        p->no_memory |= !xs || !ys || !weights;
         if (p->no_memory) return;
         p->capacity = capacity;
     }
     p->x[p->count] = x;
+    p->weight[p->count] = weight;
     p->y[p->count++] = y;
 }
 
 /* Takes the pairs; NULL when there was no memory. */
 static json_t *interval_of(pairs *p) {
-    weft_interval i = weft_paired_difference(p->x, p->y, p->count, LEVEL);
+    weft_interval i = weft_paired_difference(p->x, p->y, p->weight, p->count, LEVEL);
     free(p->x);
     free(p->y);
+    free(p->weight);
     if (p->no_memory) return NULL;
     return json_pack("{s:o, s:o, s:o, s:I}", "mean", weft_output_real(i.mean), "low", weft_output_real(i.low),
                      "high", weft_output_real(i.high), "pairs", (json_int_t)i.pairs);
@@ -156,7 +160,7 @@ static void add_blocks(pairs *p, const weft_ablation_record *x, const weft_ablat
             mx.sum += x->loss[i], mx.count++;
             my.sum += y->loss[i], my.count++;
         }
-        if (mx.count) add_pair(p, mean_of(mx), mean_of(my));
+        if (mx.count) add_pair(p, mean_of(mx), mean_of(my), 1);
     }
 }
 
@@ -184,7 +188,7 @@ static void add_sequences(pairs *p, const weft_ablation_record *x, const weft_ab
                    sequence_loss(&y[s], domain, i, targets, &ly);
             if (fine) sx += lx, sy += ly;
         }
-        if (fine) add_pair(p, sx / seeds, sy / seeds);
+        if (fine) add_pair(p, sx / seeds, sy / seeds, targets);
     }
 }
 
@@ -200,7 +204,7 @@ json_t *weft_ablation_difference(const weft_ablation_record *x, const weft_ablat
         const json_t *lx = json_object_get(domain_of(&x[s], "all"), "loss"),
                      *ly = json_object_get(domain_of(&base[s], "all"), "loss");
         if (json_is_number(lx) && json_is_number(ly))
-            add_pair(&by_seed, json_number_value(lx), json_number_value(ly));
+            add_pair(&by_seed, json_number_value(lx), json_number_value(ly), 1);
     }
     return json_pack("{s:o, s:o, s:o}", "train", interval_of(&train), "heldout", interval_of(&heldout),
                      "seeds", interval_of(&by_seed));
