@@ -95,7 +95,7 @@ static weft_status check(const request *r) {
 }
 
 weft_status weft_cmd_bench_machine(const weft_world *w, int argc, char **argv) {
-    request r = {.out = "", .device = "auto", .name = "", .rounds = 9};
+    request r = {.out = "", .device = "auto", .name = "", .rounds = 15};
     const weft_usage usage = {
         .command = "weft bench machine",
         .positional = "",
@@ -109,7 +109,7 @@ weft_status weft_cmd_bench_machine(const weft_world *w, int argc, char **argv) {
         {"name", WEFT_OPT_STRING, &r.name, "TEXT", "what to call the machine (its network name)"},
         {"device", WEFT_OPT_STRING, &r.device, "DEVICE", "auto, cpu or cuda (auto)"},
         {"rounds", WEFT_OPT_INT, &r.rounds, "N",
-         "measurements of each rate, of which the middle one counts (9)"},
+         "measurements of each rate, of which the middle one counts (15)"},
     };
     bool help = false;
     int n = 0;
