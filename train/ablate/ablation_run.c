@@ -65,30 +65,19 @@ static void note_failure(const weft_ablation *a, int fd) {
 
 /* ---- done or not -------------------------------------------------------------------------------- */
 
-/* Whether the result is of these settings: each, and no other. */
-static bool same_suite(const json_t *eval, const weft_suite *suite) {
-    const json_t *settings = json_object_get(eval, "suite");
-    char *text = weft_suite_text(suite), *rest = text, *line;
-    size_t count = 0;
-    bool same = text != NULL;
-    while (same && (line = strsep(&rest, "\n"))) {
-        char *equals = strchr(line, '=');
-        if (!equals) continue;
-        *equals = '\0';
-        const char *value = json_string_value(json_object_get(settings, line));
-        same = value && strcmp(value, equals + 1) == 0;
-        count++;
-    }
-    free(text);
-    return same && json_object_size(settings) == count;
+/* The evaluation of the trained model; NULL: none. */
+static json_t *evaluation_of(const weft_ablation_run *r) {
+    char path[WEFT_PATH_SIZE];
+    if (weft_fs_path(path, "%s/eval.json", r->dir) != WEFT_OK) return NULL;
+    json_t *eval = json_load_file(path, 0, NULL);
+    if (json_integer_value(json_object_get(eval, "step")) == r->config.train.steps) return eval;
+    json_decref(eval);
+    return NULL;
 }
 
 bool weft_ablation_done(const weft_ablation *a, int i) {
-    char path[WEFT_PATH_SIZE];
-    if (weft_fs_path(path, "%s/eval.json", a->runs[i]->dir) != WEFT_OK) return false;
-    json_t *eval = json_load_file(path, 0, NULL);
-    bool done = eval && json_integer_value(json_object_get(eval, "step")) == a->runs[i]->config.train.steps &&
-                same_suite(eval, &a->suite);
+    json_t *eval = evaluation_of(a->runs[i]);
+    bool done = weft_suite_same(eval, &a->suite);
     json_decref(eval);
     return done;
 }
@@ -178,16 +167,6 @@ static weft_status keep_result(const weft_ablation_run *r, json_t *result) {
     return st;
 }
 
-/* Of an evaluation of the trained model that asked for something else as well; NULL: none. */
-static json_t *known_result(const weft_ablation_run *r) {
-    char path[WEFT_PATH_SIZE];
-    if (weft_fs_path(path, "%s/eval.json", r->dir) != WEFT_OK) return NULL;
-    json_t *eval = json_load_file(path, 0, NULL);
-    if (json_integer_value(json_object_get(eval, "step")) == r->config.train.steps) return eval;
-    json_decref(eval);
-    return NULL;
-}
-
 static weft_status evaluate(const weft_ablation *a, const weft_ablation_run *r, const weft_world *w) {
     weft_modelfile f;
     json_t *result = NULL;
@@ -200,7 +179,7 @@ static weft_status evaluate(const weft_ablation *a, const weft_ablation_run *r, 
                        "further? Remove that checkpoint, or choose another `out`",
                        r->dir, (long long)f.step, (long long)r->config.train.steps);
     st = weft_world_agree(st);
-    json_t *known = known_result(r);
+    json_t *known = evaluation_of(r);
     if (st == WEFT_OK) st = weft_suite_run(&a->suite, &f, w, known, &result);
     json_decref(known);
     weft_modelfile_close(&f);

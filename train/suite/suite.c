@@ -72,6 +72,25 @@ const char *weft_suite_data(const weft_suite_job *j) {
     return *j->suite->bits.data ? j->suite->bits.data : j->file->config.data.path;
 }
 
+weft_status weft_suite_open_data(const weft_suite_job *j, const char *data, int64_t seq_len, int64_t batch,
+                                 weft_loader **out) {
+    const weft_config *c = &j->file->config;
+    weft_loader_options o = {.path = data,
+                             .split = j->suite->bits.split,
+                             .seed = (uint64_t)c->seed,
+                             .seq_len = seq_len,
+                             .max_batch = batch,
+                             .cache_bytes = 64 << 20,
+                             .vocab_size = c->model.vocab_size,
+                             .bos = (int32_t)c->model.bos_token_id,
+                             .whole = c->data.packing == WEFT_PACKING_WHOLE};
+    WEFT_TRY(weft_loader_open(out, &o));
+    if (strcmp(data, "random") != 0 && !weft_modelfile_fits(j->file, weft_loader_tokenizer_digest(*out)))
+        WEFT_FAIL(WEFT_EINPUT, "%s: its shards were made with another tokenizer than the model of %s", data,
+                  j->file->path);
+    return WEFT_OK;
+}
+
 static bool has_attention(const weft_model *m) {
     for (int64_t i = 0; i < m->block_count; i++)
         if (m->blocks[i].kind == &weft_block_attention) return true;

@@ -123,4 +123,7 @@ weft_status weft_suite_run(const weft_suite *s, weft_modelfile *f, const weft_wo
 void weft_suite_print(const json_t *result, FILE *out);
 void weft_suite_print_bits(const json_t *bits, FILE *out);
 
+/* Whether a result is of these settings: each, and no other. NULL is of none. */
+bool weft_suite_same(const json_t *known, const weft_suite *s);
+
 #endif

@@ -30,21 +30,7 @@ static int64_t of_domain(const survey *s, int domain) {
 }
 
 static weft_status open_data(survey *s) {
-    const weft_config *c = &s->job->file->config;
-    weft_loader_options o = {.path = s->data,
-                             .split = s->job->suite->bits.split,
-                             .seed = (uint64_t)c->seed,
-                             .seq_len = s->T,
-                             .max_batch = 1,
-                             .cache_bytes = 64 << 20,
-                             .vocab_size = c->model.vocab_size,
-                             .bos = (int32_t)c->model.bos_token_id,
-                             .whole = c->data.packing == WEFT_PACKING_WHOLE};
-    WEFT_TRY(weft_loader_open(&s->loader, &o));
-    if (strcmp(s->data, "random") != 0 &&
-        !weft_modelfile_fits(s->job->file, weft_loader_tokenizer_digest(s->loader)))
-        WEFT_FAIL(WEFT_EINPUT, "%s: its shards were made with another tokenizer than the model of %s",
-                  s->data, s->job->file->path);
+    WEFT_TRY(weft_suite_open_data(s->job, s->data, s->T, 1, &s->loader));
     for (int d = 0; d < weft_loader_domain_count(s->loader); d++) s->sequences += of_domain(s, d);
     return WEFT_OK;
 }

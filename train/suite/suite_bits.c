@@ -30,21 +30,7 @@ static weft_status count_piece_bytes(scorer *s, const weft_tokenizer *t) {
 }
 
 static weft_status open_data(scorer *s) {
-    const weft_config *c = &s->job->file->config;
-    const char *path = weft_suite_data(s->job);
-    weft_loader_options o = {.path = path,
-                             .split = s->job->suite->bits.split,
-                             .seed = (uint64_t)c->seed,
-                             .seq_len = s->seq_len,
-                             .max_batch = s->batch,
-                             .cache_bytes = 64 << 20,
-                             .vocab_size = c->model.vocab_size,
-                             .bos = (int32_t)c->model.bos_token_id,
-                             .whole = c->data.packing == WEFT_PACKING_WHOLE};
-    WEFT_TRY(weft_loader_open(&s->loader, &o));
-    if (!weft_modelfile_fits(s->job->file, weft_loader_tokenizer_digest(s->loader)))
-        WEFT_FAIL(WEFT_EINPUT, "%s: its shards were made with another tokenizer than the model of %s", path,
-                  s->job->file->path);
+    WEFT_TRY(weft_suite_open_data(s->job, weft_suite_data(s->job), s->seq_len, s->batch, &s->loader));
     weft_tokenizer *t = NULL;
     WEFT_TRY(weft_tokenizer_open(&t, weft_loader_tokenizer_path(s->loader)));
     weft_status st = count_piece_bytes(s, t);

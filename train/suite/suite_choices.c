@@ -1,5 +1,6 @@
 /* Multiple choice: the choice of the highest log-probability behind the text, whole, per byte and per token
  * (lm-evaluation-harness' acc, and acc_norm with bytes). */
+#include "data/text/normalise.h"
 #include "train/output.h"
 #include "train/suite/suite_questions.h"
 #include "train/suite/suite_quiz.h"
@@ -11,18 +12,8 @@ enum { WHOLE, PER_BYTE, PER_TOKEN, NUMBERS };
 
 typedef struct task {
     weft_suite_job *job;
-    char *text;
-    size_t text_capacity;
+    weft_text text;
 } task;
-
-static weft_status room_for_text(task *t, size_t bytes) {
-    if (bytes <= t->text_capacity) return WEFT_OK;
-    char *more = realloc(t->text, 2 * bytes);
-    if (!more) WEFT_FAIL(WEFT_ENOMEM, "no memory for a question of %zu bytes", bytes);
-    t->text = more;
-    t->text_capacity = 2 * bytes;
-    return WEFT_OK;
-}
 
 static bool is_space(char c) {
     return c == ' ' || c == '\n' || c == '\t' || c == '\r';
@@ -31,14 +22,15 @@ static bool is_space(char c) {
 /* Spaces before the choice belong to it, also those that end the text: a token begins with its space. */
 static weft_status fill_choice(task *t, const char *before, const char *choice, weft_suite_sheet *sheet) {
     size_t n = strlen(before), more = strlen(choice);
-    WEFT_TRY(room_for_text(t, n + more + 1));
-    memcpy(t->text, before, n);
     size_t begin = n;
     while (begin > 0 && before[begin - 1] == ' ') begin--;
-    if (n > 0 && !is_space(before[n - 1]) && !is_space(choice[0])) t->text[n++] = ' ';
-    memcpy(t->text + n, choice, more);
-    weft_answer answer = {begin, n + more};
-    WEFT_TRY(weft_suite_sheet_fill(sheet, t->job->tokenizer, t->text, answer.end, &answer, 1));
+    t->text.bytes = 0;
+    WEFT_TRY(weft_text_append(&t->text, before, n));
+    if (n > 0 && !is_space(before[n - 1]) && !is_space(choice[0]))
+        WEFT_TRY(weft_text_append(&t->text, " ", 1));
+    WEFT_TRY(weft_text_append(&t->text, choice, more));
+    weft_answer answer = {begin, t->text.bytes};
+    WEFT_TRY(weft_suite_sheet_fill(sheet, t->job->tokenizer, t->text.data, answer.end, &answer, 1));
     sheet->tag = (int64_t)(more - strspn(choice, " "));
     return WEFT_OK;
 }
@@ -88,7 +80,7 @@ weft_status weft_suite_choices(weft_suite_job *j, json_t **out) {
                          .fill = fill,
                          .mark = mark};
     weft_status st = weft_suite_ask(j, &q, &values);
-    free(t.text);
+    weft_text_free(&t.text);
     WEFT_TRY(st);
     for (int64_t d = 0; d < documents; d++)
         for (int k = 0; k < NUMBERS; k++) sum[k] += values[d * NUMBERS + k];

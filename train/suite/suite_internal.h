@@ -2,6 +2,7 @@
 #ifndef WEFT_SUITE_INTERNAL_H
 #define WEFT_SUITE_INTERNAL_H
 
+#include "data/loader/loader.h"
 #include "train/suite/suite.h"
 
 typedef enum weft_suite_number { /* of weft_suite_tasks */
@@ -35,6 +36,11 @@ bool weft_suite_wants_all(const weft_suite *s);
 bool weft_suite_known(const json_t *known, const weft_suite *s, int task);
 /* Directory of the text that is scored: bits.data or the run's. */
 const char *weft_suite_data(const weft_suite_job *j);
+
+/* The split of a directory of shards, or "random", as the run has its data; refuses shards of another
+ * tokenizer than the model's. */
+weft_status weft_suite_open_data(const weft_suite_job *j, const char *data, int64_t seq_len, int64_t batch,
+                                 weft_loader **out);
 
 /* Documents are dealt: number i is rank i % size's. `values` [documents, each] holds this rank's; afterwards
  * every rank holds all. Collective. */

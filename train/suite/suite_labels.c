@@ -1,6 +1,7 @@
 /* Few-shot classification: is the right label the likeliest of those shown, and does the model answer with a
  * label at all (the paper's finding on pure Mamba, section 6.2)? Each label is put in the place of the last
  * answer, and its whole log-probability counts. */
+#include "data/text/normalise.h"
 #include "train/output.h"
 #include "train/suite/suite_quiz.h"
 
@@ -13,18 +14,8 @@ typedef struct task {
     weft_suite_job *job;
     weft_synthetic options;
     weft_synthetic_document document;
-    char *text; /* the document up to its last answer, and a label */
-    size_t text_capacity;
+    weft_text text; /* the document up to its last answer, and a label */
 } task;
-
-static weft_status room_for_text(task *t, size_t bytes) {
-    if (bytes <= t->text_capacity) return WEFT_OK;
-    char *more = realloc(t->text, 2 * bytes);
-    if (!more) WEFT_FAIL(WEFT_ENOMEM, "no memory for a document of %zu bytes", bytes);
-    t->text = more;
-    t->text_capacity = 2 * bytes;
-    return WEFT_OK;
-}
 
 /* A sheet for each label; tag: it is the document's own. */
 static weft_status fill_labels(task *t, weft_suite_sheet *sheets, int64_t *count) {
@@ -35,10 +26,10 @@ static weft_status fill_labels(task *t, weft_suite_sheet *sheets, int64_t *count
     for (int i = 0; i < d->choices_count; i++) {
         size_t n = strlen(d->choices[i]);
         weft_answer answer = {last.begin, word + n};
-        WEFT_TRY(room_for_text(t, answer.end));
-        memcpy(t->text, d->text, word);
-        memcpy(t->text + word, d->choices[i], n);
-        WEFT_TRY(weft_suite_sheet_fill(&sheets[i], t->job->tokenizer, t->text, answer.end, &answer, 1));
+        t->text.bytes = 0;
+        WEFT_TRY(weft_text_append(&t->text, d->text, word));
+        WEFT_TRY(weft_text_append(&t->text, d->choices[i], n));
+        WEFT_TRY(weft_suite_sheet_fill(&sheets[i], t->job->tokenizer, t->text.data, answer.end, &answer, 1));
         sheets[i].tag = n == last.end - word && memcmp(d->choices[i], d->text + word, n) == 0;
     }
     *count = d->choices_count;
@@ -125,7 +116,7 @@ weft_status weft_suite_labels(weft_suite_job *j, json_t **out) {
     json_decref(random);
     json_decref(named);
     weft_synthetic_free(&t.document);
-    free(t.text);
+    weft_text_free(&t.text);
     if (st == WEFT_OK) *out = o;
     return st;
 }
