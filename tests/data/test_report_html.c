@@ -2,6 +2,7 @@
  * well-formed whatever is missing. */
 #include "data/build/report_html.h"
 #include "data/build/report_html_parts.h"
+#include "support/json.h"
 #include "support/markup.h"
 #include "support/suite.h"
 
@@ -64,19 +65,6 @@ static const char report_text[] =
     "'substring': {'parts': 3, 'masked_tokens': 98765}, 'contaminated_places': 4242,"
     "'scrubbed': {'email': 31313, 'ip': 17, 'phone': 9}}";
 static const char times_text[] = "[['read', 4000], ['clean', 95.5], ['near-verify', 0]]";
-
-/* JSON with ' for ". */
-static json_t *json_of(const char *text) {
-    char *copy = strdup(text);
-    ck_assert_ptr_nonnull(copy);
-    for (char *c = copy; *c; c++)
-        if (*c == '\'') *c = '"';
-    json_error_t error;
-    json_t *made = json_loads(copy, 0, &error);
-    ck_assert_msg(made != NULL, "%s at %d", error.text, error.position);
-    free(copy);
-    return made;
-}
 
 static page whole_page(void) {
     json_t *report = json_of(report_text), *times = json_of(times_text);

@@ -43,18 +43,6 @@ void fixture_remove(const char *name) {
     weft_fs_remove_tree(fixture_path(name));
 }
 
-json_t *fixture_json(const char *text) {
-    char *copy = strdup(text);
-    ck_assert_ptr_nonnull(copy);
-    for (char *c = copy; *c; c++)
-        if (*c == '\'') *c = '"';
-    json_error_t error;
-    json_t *made = json_loads(copy, 0, &error);
-    ck_assert_msg(made != NULL, "%s at %d", error.text, error.position);
-    free(copy);
-    return made;
-}
-
 static void write_metrics(const fixture_run *r) {
     char name[300];
     snprintf(name, sizeof name, "%s/metrics.jsonl", r->name);
@@ -81,7 +69,7 @@ void fixture_run_write(const fixture_run *r) {
     snprintf(name, sizeof name, "%s/config.yaml", r->name);
     if (r->config) fixture_file(name, r->config);
     if (!r->eval) return;
-    json_t *eval = fixture_json(r->eval);
+    json_t *eval = json_of(r->eval);
     snprintf(name, sizeof name, "%s/eval.json", r->name);
     ck_assert_int_eq(json_dump_file(eval, fixture_path(name), 0), 0);
     json_decref(eval);

@@ -3,7 +3,7 @@
 #ifndef WEFT_TEST_REPORT_FIXTURE_H
 #define WEFT_TEST_REPORT_FIXTURE_H
 
-#include <jansson.h>
+#include "support/json.h"
 
 /* A path below the tests' directory; of static memory, eight at a time. */
 const char *fixture_path(const char *name);
@@ -11,11 +11,8 @@ void fixture_directory(const char *name);
 void fixture_file(const char *name, const char *text); /* name: "RUN/eval.json" */
 void fixture_remove(const char *name);
 
-/* JSON with ' for ". */
-json_t *fixture_json(const char *text);
-
 typedef struct fixture_run {
-    const char *name, *eval; /* eval: as for fixture_json, NULL: none */
+    const char *name, *eval; /* eval: as for json_of, NULL: none */
     const char *config;      /* NULL: none */
     int steps;               /* -1: no metrics.jsonl */
     double offset;           /* loss of step t: 4 - t / 100 + offset */

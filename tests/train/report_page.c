@@ -61,7 +61,7 @@ const char results_text[] =
 page four_page(bool with_results) {
     weft_report_run runs[] = {run_of("a-s1", "a"), run_of("a-s2", "a"), run_of("b-s1", "b"),
                               run_of("b-s2", "b")};
-    json_t *results = with_results ? fixture_json(results_text) : NULL;
+    json_t *results = with_results ? json_of(results_text) : NULL;
     page p = page_of("Four", runs, 4, results);
     json_decref(results);
     return p;

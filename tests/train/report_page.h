@@ -20,7 +20,7 @@ weft_report_run run_of(const char *name, const char *group);
 /* Two variants of two seeds, whose steps take `second`. Accuracies of the second seeds are greater by 0.25,
  * b's losses less by 0.5. */
 void make_four(double second);
-extern const char results_text[]; /* of their ablation, for fixture_json */
+extern const char results_text[]; /* of their ablation, for json_of */
 page four_page(bool with_results);
 /* The page of one run with that evaluation alone. */
 page one_page(const char *eval);

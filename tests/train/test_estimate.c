@@ -1,4 +1,5 @@
 /* From a step's operations and collectives to its time; the description of a machine. */
+#include "made_config.h"
 #include "runtime/fs.h"
 #include "runtime/log.h"
 #include "support/suite.h"
@@ -18,14 +19,7 @@ static weft_config *config(const char *const *overrides, int count) {
                                        "model.attn_layer_period=4",   "model.attn_layer_offset=2",
                                        "model.num_experts=4",         "train.seq_len=32",
                                        "train.global_batch=4",        "train.micro_batch=1"};
-    weft_config *c = malloc(sizeof *c);
-    ck_assert_ptr_nonnull(c);
-    weft_config_defaults(c);
-    for (size_t i = 0; i < sizeof base / sizeof *base; i++)
-        ck_assert_int_eq(weft_config_override(c, base[i], "test"), WEFT_OK);
-    for (int i = 0; i < count; i++) ck_assert_int_eq(weft_config_override(c, overrides[i], "test"), WEFT_OK);
-    ck_assert_int_eq(weft_config_finish(c), WEFT_OK);
-    return c;
+    return made_config(base, (int)(sizeof base / sizeof *base), overrides, count);
 }
 
 /* One of everything a second, so that seconds are amounts. */

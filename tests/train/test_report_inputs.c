@@ -21,7 +21,7 @@ START_TEST(test_hostile_names) {
     weft_report_run runs[] = {{HOSTILE, HOSTILE, fixture_path("a-s1")},
                               {HOSTILE "2", HOSTILE, fixture_path("a-s2")},
                               {"x\xff\xe9\x01", "\xff", fixture_path("b-s1")}};
-    json_t *results = fixture_json(results_text);
+    json_t *results = json_of(results_text);
     json_t *first = json_array_get(json_object_get(results, "variants"), 0);
     json_object_set_new(first, "name", json_string(HOSTILE));
     json_object_set_new(results, "baseline", json_string(HOSTILE));
@@ -271,7 +271,7 @@ END_TEST
 
 START_TEST(test_command_of_an_ablation) {
     make_four(0.5);
-    json_t *results = fixture_json(results_text);
+    json_t *results = json_of(results_text);
     ck_assert_int_eq(json_dump_file(results, fixture_path("results.json"), 0), 0);
     const char *dir = fixture_path(".");
     ck_assert_int_eq(command(dir, NULL, NULL, NULL, NULL), WEFT_OK);

@@ -1,4 +1,5 @@
 /* The trainer and the schedules. */
+#include "made_config.h"
 #include "support/suite.h"
 #include "train/schedule.h"
 #include "train/trainer.h"
@@ -22,14 +23,7 @@ static weft_config *config(const char *const *overrides, int count) {
                                        "optim.warmup=5",
                                        "optim.lr=5e-3",
                                        "optim.min_lr=1e-3"};
-    weft_config *c = malloc(sizeof *c);
-    ck_assert_ptr_nonnull(c);
-    weft_config_defaults(c);
-    for (size_t i = 0; i < sizeof base / sizeof *base; i++)
-        ck_assert_int_eq(weft_config_override(c, base[i], "test"), WEFT_OK);
-    for (int i = 0; i < count; i++) ck_assert_int_eq(weft_config_override(c, overrides[i], "test"), WEFT_OK);
-    ck_assert_int_eq(weft_config_finish(c), WEFT_OK);
-    return c;
+    return made_config(base, (int)(sizeof base / sizeof *base), overrides, count);
 }
 
 /* Every part of the model must learn for a batch of random tokens to be learned by heart. */
