@@ -107,8 +107,9 @@ char *weft_suite_text(const weft_suite *s);
  *   "needle": { "lengths": [...], "depths": [0, .25, ...], "accuracy": [[of each depth], of each length],
  *               "nll": [[...]], "documents": n, "tokens": [mean of each length] },
  *   "choices": { "file", "documents", "accuracy", "accuracy_per_byte", "accuracy_per_token" },
- *   "induction": { "tokens": n, "chance": x, "heads": [ {"layer", "head", "score"} ] },
- *   "activations": { "layers": [ {"layer", "name": "mamba.dbc", "max", "rms"} ] },
+ *   "induction": { "text", "tokens": n, "chance": x, "heads": [ {"layer", "head", "score"} ] },
+ *   "activations": { "data", "seq_len", "sequences",
+ *                    "layers": [ {"layer", "name": "mamba.dbc", "max", "rms"} ] },
  *   "experts": [ {"layer", "share": [of each expert's token slots]} ],
  *                    with activations
  *   "context": [ {"tokens", "prefill_tokens_per_second", "decode_tokens_per_second", "cache_bytes",
